@@ -1,8 +1,10 @@
-"""Functions shared by the benchmarks: date and machine, printing, result file, peak memory."""
+"""Functions shared by the benchmarks: machine, command, printing, result file, peak memory."""
 
 import os
 import platform
 import resource
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,17 @@ def about_machine() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {_processor()}, {memory:.0f} GB",
     }
+
+
+def command_line(name: str) -> str:
+    """Return the command of this process, with the folder of the data sets as $SHORTLIST_DATA.
+
+    Args:
+        name: name of the benchmark.
+    """
+    command = f"shortlist bench {name} {shlex.join(sys.argv[1:])}"
+    folder = os.environ.get("SHORTLIST_DATA")
+    return command.replace(folder, "$SHORTLIST_DATA") if folder else command
 
 
 def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> None:

@@ -10,15 +10,13 @@ positions for new items. Users with few events are the same requests with histor
 """
 
 import argparse
-import os
-import shlex
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._result import about_machine, peak_gb, report
+from benchmarks._result import about_machine, command_line, peak_gb, report
 from benchmarks.cold.figures import (
     RECALL,
     figures_of,
@@ -109,7 +107,7 @@ def summary(log: Log, seeds: list[Seed], *, seconds: float) -> dict[str, Any]:
     mean = over_seeds([seed.figures for seed in seeds])
     cold, new = mean["cold"][RECALL], mean["new_users"]
     return {
-        "command": "shortlist bench cold_start " + _without_folders(shlex.join(sys.argv[1:])),
+        "command": command_line("cold_start"),
         **about_machine(),
         "data": {
             "dataset": log.name,
@@ -143,12 +141,6 @@ def summary(log: Log, seeds: list[Seed], *, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_gb": peak_gb(),
     }
-
-
-def _without_folders(command: str) -> str:
-    """Return the command with the folder of the data sets replaced by its variable."""
-    folder = os.environ.get("SHORTLIST_DATA")
-    return command.replace(folder, "$SHORTLIST_DATA") if folder else command
 
 
 if __name__ == "__main__":

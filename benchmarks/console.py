@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 
 from benchmarks._result import about_machine, report
+from benchmarks.serving import synthetic_home
 from benchmarks.serving_load.home import KNOWN_USERS
 from flows.releases.service_process import running_service
 
@@ -56,12 +57,8 @@ def main() -> None:
 
 def measure(work: Path, *, num_items: int, turns: int) -> dict[str, dict[str, float]]:
     """Return {page: {"first_ms", "p50_ms", "p95_ms", "kb"}}."""
-    home = work / f"items-{num_items}"
-    if not home.is_dir():
-        from benchmarks.serving import in_process
-
-        work.mkdir(parents=True, exist_ok=True)
-        in_process("build", home, num_items)
+    work.mkdir(parents=True, exist_ok=True)
+    home = synthetic_home(work, num_items)
     os.environ["SHORTLIST_HOME"] = str(home)
     shutil.rmtree(home / "workers", ignore_errors=True)
     with (

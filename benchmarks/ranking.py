@@ -13,14 +13,13 @@ then run without `--only`, which collects them.
 import argparse
 import hashlib
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks._result import about_machine, peak_gb, report
+from benchmarks._result import about_machine, command_line, peak_gb, report
 from benchmarks.ranking_lists.data import WINDOWS, Lists, make_lists
 from benchmarks.ranking_lists.figures import figures, interval, values_of
 from benchmarks.ranking_lists.log import read_log
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             sum(p["seconds"] for ps in done.values() for p in ps), 1
         ),
         "peak_gb": peak_gb(),
-        "command": "shortlist bench ranking " + shlex.join(sys.argv[1:]),
+        "command": command_line("ranking"),
         **about_machine(),
     }
 

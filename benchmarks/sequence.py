@@ -8,13 +8,12 @@ stored in the folder `--work`, so that the same command resumes after an interru
 """
 
 import argparse
-import shlex
 import sys
 from typing import Any
 
 import numpy as np
 
-from benchmarks._result import about_machine, peak_gb, report
+from benchmarks._result import about_machine, command_line, peak_gb, report
 from benchmarks.sequence_model.arguments import (
     BASELINES,
     check,
@@ -51,7 +50,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
     about = about_machine()
     result: dict[str, Any] = {
         "date": about["date"],
-        "command": "shortlist bench sequence " + shlex.join(sys.argv[1:]),
+        "command": command_line("sequence"),
         "machine": f"{about['machine']}, device {arguments.device}",
         "data": vars(statistics) | {"judged_users": len(sequences.judged)},
     }

@@ -19,7 +19,6 @@ import argparse
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, command_line, report
 from benchmarks.sequence_model.protocol import FormatError, Sequences
 from benchmarks.sequence_model.runs import cached
 from benchmarks.sequence_model.speed import measure_matmul, run_epochs, run_steps
@@ -56,7 +55,7 @@ def main() -> None:
     about = about_machine()
     result = {
         "date": about["date"],
-        "command": "shortlist bench sequence_speed " + shlex.join(sys.argv[1:]),
+        "command": command_line("sequence_speed"),
         "machine": f"{about['machine']}, threads {arguments.threads}",
         "measured": measured,
         "compared": compare(measured),

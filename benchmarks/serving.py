@@ -122,12 +122,16 @@ def home_of(row: str, work: Path, arguments: argparse.Namespace) -> Path:
             for name in SERVED:
                 shutil.copytree(OWN_HOME / name, home / name, symlinks=True)
         return home
-    items = arguments.items or items
+    return synthetic_home(work, arguments.items or items)
+
+
+def synthetic_home(work: Path, items: int) -> Path:
+    """Return the home of a catalogue of `items` items in `work`; build it if it isn't there."""
     home = work / f"items-{items}"
     if not (home / "releases" / POINTER).is_file():  # promoting is the last step of a build
         shutil.rmtree(home, ignore_errors=True)
         started = time.perf_counter()
-        in_process("build", home, items)
+        _in_process("build", home, items)
         print(f"{home.name}: built in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return home
 
@@ -148,10 +152,11 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
     command = (
         f"shortlist bench serving --rows {row} --rate {rate:g} --seconds {arguments.seconds:g}"
         f" --workers {arguments.workers}"
+        + (f" --items {arguments.items}" if arguments.items else "")
     )
     result: dict[str, Any] = {"command": command, **about_machine(), "rate": rate}
     if row != "100k_refresh":
-        result |= in_process("alone", home, 0)
+        result |= _in_process("alone", home, 0)
     with running_service(log=home / "service.log", clock="replay") as url:
         while len(live_workers(Settings(home=home))) < arguments.workers:
             time.sleep(0.2)
@@ -233,7 +238,7 @@ def _processor_seconds(processes: list[psutil.Process]) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def in_process(what: str, home: Path, items: int) -> dict[str, Any]:
+def _in_process(what: str, home: Path, items: int) -> dict[str, Any]:
     """Run `benchmarks.serving_load.alone` in another process; return its figures.
 
     Args:

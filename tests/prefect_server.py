@@ -16,6 +16,7 @@ import httpx
 from filelock import FileLock
 
 from flows.releases.service_process import free_port
+from tests.preloaded import ROOT, running
 
 START_SECONDS = 120.0
 
@@ -35,14 +36,15 @@ def shared_server(folder: Path, *, home: Path, owner: int) -> str:
         port = free_port()
         url = f"http://127.0.0.1:{port}/api"
         process = subprocess.Popen(
-            [sys.executable, __file__, str(port), str(owner)],
+            [sys.executable, "-m", "tests.prefect_server", str(port), str(owner)],
+            cwd=ROOT,
             env=os.environ
             | {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1"},
             stdout=(folder / "prefect_server.log").open("wb"),
             stderr=subprocess.STDOUT,
         )
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(f"{url}/health"):
+        while not answers(f"{url}/health"):
             assert process.poll() is None, (folder / "prefect_server.log").read_text()
             assert time.monotonic() < deadline, "the Prefect server of the tests doesn't answer"
             time.sleep(0.1)
@@ -50,7 +52,7 @@ def shared_server(folder: Path, *, home: Path, owner: int) -> str:
         return url
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
@@ -59,7 +61,7 @@ def _answers(url: str) -> bool:
 
 def _end_with(owner: int) -> None:
     """End this process when the process `owner` has ended."""
-    while Path(f"/proc/{owner}").exists():
+    while running(owner):
         time.sleep(1)
     os._exit(0)
 

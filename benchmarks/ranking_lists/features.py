@@ -70,7 +70,7 @@ class Crowd:
     acts: Counter[int] = field(default_factory=Counter)
     shown: Counter[int] = field(default_factory=Counter)
     expected: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """Item -> clicks that its positions let expect."""
+    """Item -> expected number of clicks, given the positions at which it was shown."""
     together: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """Item -> items that followed or preceded it in a session."""
     at_position: np.ndarray = field(default_factory=lambda: np.ones((2, MAX_LIST)) * [[1], [10]])
@@ -81,7 +81,7 @@ class Crowd:
 
         Args:
             before: the item that the session acted on before it, or 0.
-            rate: (MAX_LIST,) clicks that each position lets expect.
+            rate: (MAX_LIST,) expected number of clicks at each position.
         """
         if action.item:
             (self.clicks if action.code == 1 else self.acts)[action.item] += 1

@@ -12,7 +12,7 @@ from flows.training.choose_chain import SourceChoice, best_ranker, choose_source
 from flows.training.choose_fallback import choose_min_history
 from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
-from models.ranking.protocol import RankingError
+from models.ranking.protocol import RankingError, scores_of
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.features.profiles import ProfileEncoder
@@ -120,12 +120,12 @@ def choose(chain: Chain, everything: RankingWindows, options: TrainingOptions) -
         fewer = valid.without_sources(left_out)
         learned_from = everything.train.data.without_sources(left_out)
         ranker = fit_lambdamart(PROBE, learned_from, fewer, options)
-        return ranker.predict(fewer.x, fewer.item_idx)
+        return scores_of(ranker, fewer)
 
     return choose_sources(
         chain.config,
         everything.valid,
-        probe.predict(valid.x, valid.item_idx),
+        scores_of(probe, valid),
         source_usage(probe.importance(chain.schema), chain.config.candidate_sources),
         probe_without=probe_without,
     )

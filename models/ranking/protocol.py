@@ -125,9 +125,10 @@ class RankingData:
     @property
     def requests(self) -> Requests:
         """What rankers read beside the features."""
-        if self.history is None:
+        history = self.history
+        if history is None:
             return Requests.alone(self.group)
-        return Requests(self.group, self.history)
+        return Requests(self.group, lambda: history)
 
     @cached_property
     def rows(self) -> np.ndarray:

@@ -3,8 +3,9 @@
 Shapes: G requests, L history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -74,9 +75,14 @@ class Requests:
     """Group sizes and histories of G requests whose candidates are contiguous rows."""
 
     group: np.ndarray  # (G,) int64: number of candidates of each request
-    history: History
+    read_history: Callable[[], History]
+    """Returns the histories. Called when a ranker first asks for them; trees never do."""
+
+    @cached_property
+    def history(self) -> History:
+        return self.read_history()
 
     @classmethod
     def alone(cls, group: Sequence[int] | np.ndarray) -> "Requests":
         """Return requests of the given sizes without histories."""
-        return cls(np.asarray(group, dtype=np.int64), History.empty(len(group)))
+        return cls(np.asarray(group, dtype=np.int64), lambda: History.empty(len(group)))

@@ -381,7 +381,7 @@ class Chain:
         real = shortlist.item_idx > 0
         score = np.full(real.shape, -np.inf, dtype=np.float32)
         given = x.reshape(-1, x.shape[-1]) if real.all() else x[real]
-        requests = Requests(real.sum(1), History.of(queries))
+        requests = Requests(real.sum(1), partial(History.of, queries))
         score[real] = self.ranker.predict(given, shortlist.item_idx[real], requests)
         return score
 

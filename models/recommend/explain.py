@@ -283,12 +283,12 @@ class Explainer:
             did = self.wording.did(past.types[before[-1:]])
             return f"you {did} it before" if did else "you had it before"
         nobody = len(past.items) == 0
-        if nobody or "popular" in source or source in (FILL, RULES):
-            popular = self._popularity(item, source)
-            if popular and (nobody or "popular" in source):
+        filled = source in (FILL, RULES)
+        if nobody or filled or "popular" in source:
+            if popular := self._popularity(item, source):
                 return popular
-            if source in (FILL, RULES):
-                return popular or FILLED
+            if filled:
+                return FILLED
         if nobody:
             return UNKNOWN_TASTE
         if because:

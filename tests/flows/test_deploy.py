@@ -19,6 +19,7 @@ from shortlist.config import Settings
 from tests.conftest import new_prefect_home
 from tests.flows.conftest import ROOT_TOML as CONFIG
 from tests.flows.conftest import write_lake
+from tests.prefect_server import answers
 
 pytestmark = pytest.mark.slow
 
@@ -89,13 +90,6 @@ def prefect(tmp_path, monkeypatch):
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def wait_for(found, *, seconds: float, what: str):

@@ -1,7 +1,7 @@
 """Each neural ranker learns a structure that neither popularity nor one feature shows."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from models.ranking.neural.dcnv2 import CrossLayer, Dcnv2Config
 from models.ranking.neural.deepfm import DeepfmConfig
 from models.ranking.neural.din import DinConfig
-from models.ranking.neural.ranker import NeuralRanker
+from models.ranking.neural.ranker import NETWORKS, NeuralRanker
 from models.ranking.neural.transformer import TransformerConfig
 from models.ranking.neural.wide_deep import WideDeepConfig
 from models.ranking.protocol import RankingData, RankingError, ndcg_of, scores_of
 from models.ranking.registry import fit_ranker
 from models.ranking.requests import History, Requests
 from models.ranking.schema import Columns
-from models.ranking.stack import StackConfig, folds_of
+from models.ranking.stack import NeuralKind, StackConfig, folds_of
 from models.training import OptimiserConfig, TrainingOptions
 from tests.models import rule_shop
 
@@ -228,3 +228,7 @@ def test_a_served_request_gives_its_history_to_the_ranker():
     assert requests.history.seconds[0] == pytest.approx([2e-6, 1e-6])
     rule_shop.ask(recommender)
     assert told[-1][1].history.item_idx.tolist() == [[0]]
+
+
+def test_a_stack_may_have_every_neural_ranker_as_a_member():
+    assert get_args(NeuralKind) == tuple(NETWORKS)

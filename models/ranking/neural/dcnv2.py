@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.ranking.neural.config import NeuralConfig
 from models.ranking.neural.inputs import Events, Rows, Sizes
-from models.ranking.neural.parts import Fields, hidden_layers, prepare_ranker
+from models.ranking.neural.parts import Fields, Network, hidden_layers, last_width
 
 
 class Dcnv2Config(NeuralConfig):
@@ -42,10 +42,8 @@ class CrossLayer(nn.Module):
         return first * self.product(x) + x
 
 
-class Dcnv2Net(nn.Module):
+class Dcnv2Net(Network):
     """Cross network and deep network over numeric features and embeddings."""
-
-    listwise = False
 
     def __init__(self, config: Dcnv2Config, sizes: Sizes):
         super().__init__()
@@ -55,8 +53,7 @@ class Dcnv2Net(nn.Module):
             [CrossLayer(width, rank=config.rank) for _ in range(config.num_cross_layers)]
         )
         self.hidden = hidden_layers(width, config.hidden_dims, dropout=config.dropout)
-        last = config.hidden_dims[-1] if config.hidden_dims else width
-        self.out = nn.Linear(width + last, 1)
+        self.out = nn.Linear(width + last_width(width, config.hidden_dims), 1)
 
     def forward(self, rows: Rows, events: Events) -> Tensor:
         """Score candidates: (B, C) -> (B, C). The history is not used."""
@@ -65,7 +62,3 @@ class Dcnv2Net(nn.Module):
         for layer in self.cross:
             crossed = layer(first, crossed)
         return self.out(torch.cat([crossed, self.hidden(first)], dim=-1)).squeeze(-1)
-
-    def prepare(self, generator: torch.Generator) -> None:
-        """Initialise the weights."""
-        prepare_ranker(self, generator)

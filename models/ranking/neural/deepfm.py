@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.ranking.neural.config import NeuralConfig
 from models.ranking.neural.inputs import Events, Rows, Sizes
-from models.ranking.neural.parts import hidden_layers, prepare_ranker
+from models.ranking.neural.parts import Network, hidden_layers, last_width
 
 
 class DeepfmConfig(NeuralConfig):
@@ -25,10 +25,8 @@ class DeepfmConfig(NeuralConfig):
     Off, because its gain on MovieLens-100K, where the main job trains DeepFM, isn't measured."""
 
 
-class DeepfmNet(nn.Module):
+class DeepfmNet(Network):
     """DeepFM network over normalised numeric features, codes and the item id."""
-
-    listwise = False
 
     def __init__(self, config: DeepfmConfig, sizes: Sizes):
         super().__init__()
@@ -39,8 +37,7 @@ class DeepfmNet(nn.Module):
         self.biases = nn.ModuleList([nn.Embedding(size, 1) for size in sizes.tables])
         width = sizes.num_numeric + dim * len(sizes.tables)
         hidden = hidden_layers(width, config.hidden_dims, dropout=config.dropout)
-        last = config.hidden_dims[-1] if config.hidden_dims else width
-        self.deep = nn.Sequential(*hidden, nn.Linear(last, 1))
+        self.deep = nn.Sequential(*hidden, nn.Linear(last_width(width, config.hidden_dims), 1))
 
     def forward(self, rows: Rows, events: Events) -> Tensor:
         """Score candidates: (B, C) -> (B, C). The history is not used."""
@@ -60,6 +57,6 @@ class DeepfmNet(nn.Module):
         The linear part and the factorisation machine start near zero, so that the deep part
         dominates at first.
         """
-        prepare_ranker(self, generator)
+        super().prepare(generator)
         nn.init.normal_(self.numeric_vector, std=0.01, generator=generator)
         nn.init.zeros_(self.linear.weight)

@@ -52,12 +52,11 @@ def fit_neural(
     device = options.device
     net = ranker.net.to(device)
     net.prepare(options.generator(name))
-    every = Rows(*(one.to(device) for one in encoder.rows(data.x, data.item_idx)))
-    events = Events(*(one.to(device) for one in ranker.events(data.requests.history)))
+    encoded = _Encoded.of(ranker, data, device=device)
     label = torch.from_numpy(data.label).to(device)
     weight = torch.from_numpy(data.user_weights()).to(device)
     rng = options.rng(f"{name} batches")
-    judged = _Judged.of(ranker, validation, device=device) if options.epochs is None else None
+    judged = _Encoded.of(ranker, validation, device=device) if options.epochs is None else None
 
     def batches(_: int) -> Iterator[Batch]:
         order = rng.permutation(len(data))
@@ -67,8 +66,8 @@ def fit_neural(
             real = torch.from_numpy(drawn >= 0).to(device)
             at = torch.from_numpy(np.maximum(drawn, 0)).to(device)
             of = torch.from_numpy(requests).to(device)
-            chosen = Events(*(one[of] for one in events))
-            yield Batch(every.at(at, real), chosen, label[at] * real, weight[of])
+            rows, events = encoded.rows.at(at, real), encoded.events.take(of)
+            yield Batch(rows, events, label[at] * real, weight[of])
 
     def loss(batch: Batch) -> Tensor:
         scores, mask = net(batch.rows, batch.events), batch.rows.item_idx > 0
@@ -96,18 +95,17 @@ def fit_neural(
     return ranker
 
 
-class _Judged(NamedTuple):
-    """Encoded validation data."""
+class _Encoded(NamedTuple):
+    """Ranking data as inputs of a network, on the device of the training."""
 
     data: RankingData
     rows: Rows
     events: Events
 
     @classmethod
-    def of(cls, ranker: NeuralRanker, data: RankingData, *, device: str) -> "_Judged":
-        rows = Rows(*(one.to(device) for one in ranker.encoder.rows(data.x, data.item_idx)))
-        events = Events(*(one.to(device) for one in ranker.events(data.requests.history)))
-        return cls(data, rows, events)
+    def of(cls, ranker: NeuralRanker, data: RankingData, *, device: str) -> "_Encoded":
+        rows = ranker.encoder.rows(data.x, data.item_idx).to(device)
+        return cls(data, rows, ranker.events(data.requests.history).to(device))
 
     def ndcg(self, ranker: NeuralRanker) -> float:
         """Return the nDCG@10 of the current weights."""
@@ -116,8 +114,8 @@ class _Judged(NamedTuple):
         scores = []
         for chosen in slices(group):
             part = slice(int(ends[chosen.start] - group[chosen.start]), int(ends[chosen.stop - 1]))
-            rows = Rows(*(one[part] for one in self.rows))
-            events = Events(*(one[chosen] for one in self.events))
+            rows = Rows(*(value[part] for value in self.rows))
+            events = self.events.take(chosen)
             scores.append(ranker.score(rows, events, group[chosen]).cpu().numpy())
         return self.data.mean_ndcg(np.concatenate(scores))
 

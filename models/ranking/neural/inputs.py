@@ -43,6 +43,9 @@ class Rows(NamedTuple):
         z, codes, item_row, item_idx = chosen
         return Rows(z, codes, item_row * real, item_idx * real)
 
+    def to(self, device: str) -> "Rows":
+        return Rows(*(value.to(device) for value in self))
+
 
 class Events(NamedTuple):
     """Histories of B requests, padded to L events."""
@@ -51,6 +54,13 @@ class Events(NamedTuple):
     item_idx: Tensor  # (B, L) int64, 0 for padding
     gap: Tensor  # (B, L) float32: log(1 + seconds before the request) / LOG_YEAR
     type_code: Tensor  # (B, L) int64
+
+    def take(self, requests: Tensor | slice) -> "Events":
+        """Return the histories of the given requests, in the given order."""
+        return Events(*(value[requests] for value in self))
+
+    def to(self, device: str) -> "Events":
+        return Events(*(value.to(device) for value in self))
 
 
 class Sizes(NamedTuple):

@@ -4,28 +4,32 @@ Shapes: B requests, C candidates, L history, F' numeric features, A codes, D dim
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from models.layers import Dropout, prepare
-from models.ranking.neural.inputs import Events, Rows
+from models.ranking.neural.config import HistoryConfig
+from models.ranking.neural.inputs import Events, Rows, Sizes
 
 
-class Network(Protocol):
-    """A network that scores the candidates of requests; an nn.Module."""
+class Network(nn.Module):
+    """A network that scores the candidates of requests: (B, C) and histories (B, L) -> (B, C)."""
 
-    listwise: bool
+    listwise = False
     """Whether the score of a candidate depends on the other candidates."""
 
-    def __call__(self, rows: Rows, events: Events) -> Tensor:
-        """Score candidates: (B, C) and histories (B, L) -> (B, C)."""
-        ...
-
     def prepare(self, generator: torch.Generator) -> None:
-        """Initialise the weights."""
-        ...
+        """Initialise the weights.
+
+        Embeddings start small: the numeric features dominate at first, and the vector of a rare
+        item stays near zero.
+        """
+        prepare(self, generator)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                std = 0.01 if module.embedding_dim > 1 else 0.0
+                nn.init.normal_(module.weight, std=std, generator=generator)
 
 
 class Fields(nn.Module):
@@ -51,17 +55,9 @@ def hidden_layers(width: int, dims: Sequence[int], *, dropout: float) -> nn.Sequ
     return nn.Sequential(*layers)
 
 
-def prepare_ranker(network: nn.Module, generator: torch.Generator) -> None:
-    """Initialise the weights of a ranker.
-
-    Embeddings start small: the numeric features dominate at first, and the vector of a rare item
-    stays near zero.
-    """
-    prepare(network, generator)
-    for module in network.modules():
-        if isinstance(module, nn.Embedding):
-            std = 0.01 if module.embedding_dim > 1 else 0.0
-            nn.init.normal_(module.weight, std=std, generator=generator)
+def last_width(width: int, dims: Sequence[int]) -> int:
+    """Return the width of the result of `hidden_layers`."""
+    return dims[-1] if dims else width
 
 
 class HistoryAttention(nn.Module):
@@ -115,3 +111,21 @@ class HistoryAttention(nn.Module):
         item = pooled[..., : event.shape[-1]]
         total = weight.sum(-1, keepdim=True)
         return torch.cat([pooled, total, candidate * item], dim=-1)
+
+
+class HistoryNetwork(Network):
+    """A network that reads numeric features, embeddings and the attended history."""
+
+    def __init__(self, config: HistoryConfig, sizes: Sizes):
+        super().__init__()
+        self.fields = Fields(sizes.tables, config.embedding_dim)
+        item = self.fields.vectors[0]
+        assert isinstance(item, nn.Embedding)
+        self.attention = HistoryAttention(
+            item, num_types=sizes.num_types, hidden=config.attention_dim
+        )
+        self.input_width = sizes.num_numeric + self.fields.width + self.attention.width
+
+    def inputs(self, rows: Rows, events: Events) -> Tensor:
+        """Return (B, C) candidates, (B, L) events -> (B, C, input_width)."""
+        return torch.cat([rows.z, self.fields(rows), self.attention(rows, events)], dim=-1)

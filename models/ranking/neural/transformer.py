@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.layers import TransformerBlock, scale_down_residuals
 from models.ranking.neural.config import HistoryConfig
 from models.ranking.neural.inputs import Events, Rows, Sizes
-from models.ranking.neural.parts import Fields, HistoryAttention, hidden_layers, prepare_ranker
+from models.ranking.neural.parts import HistoryNetwork, hidden_layers
 
 
 class TransformerConfig(HistoryConfig):
@@ -29,22 +29,15 @@ class TransformerConfig(HistoryConfig):
     num_heads: PositiveInt = 2
 
 
-class TransformerNet(nn.Module):
+class TransformerNet(HistoryNetwork):
     """Hidden layers for each candidate, transformer blocks over the candidates of a request."""
 
     listwise = True
 
     def __init__(self, config: TransformerConfig, sizes: Sizes):
-        super().__init__()
-        self.fields = Fields(sizes.tables, config.embedding_dim)
-        item = self.fields.vectors[0]
-        assert isinstance(item, nn.Embedding)
-        self.attention = HistoryAttention(
-            item, num_types=sizes.num_types, hidden=config.attention_dim
-        )
-        width = sizes.num_numeric + self.fields.width + self.attention.width
+        super().__init__(config, sizes)
         dims = (*config.hidden_dims, config.model_dim)
-        self.hidden = hidden_layers(width, dims, dropout=config.dropout)
+        self.hidden = hidden_layers(self.input_width, dims, dropout=config.dropout)
         self.blocks = nn.ModuleList(
             [
                 TransformerBlock(
@@ -61,8 +54,7 @@ class TransformerNet(nn.Module):
 
     def forward(self, rows: Rows, events: Events) -> Tensor:
         """Score candidates: (B, C) and histories (B, L) -> (B, C). Padding has item_idx 0."""
-        x = torch.cat([rows.z, self.fields(rows), self.attention(rows, events)], dim=-1)
-        x = self.hidden(x)
+        x = self.hidden(self.inputs(rows, events))
         real = rows.item_idx > 0
         # Padding attends to itself, so that no row of the mask is empty, which would give NaN.
         itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
@@ -73,5 +65,5 @@ class TransformerNet(nn.Module):
 
     def prepare(self, generator: torch.Generator) -> None:
         """Initialise the weights; each block starts close to the identity."""
-        prepare_ranker(self, generator)
+        super().prepare(generator)
         scale_down_residuals(self)

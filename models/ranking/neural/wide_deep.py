@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.ranking.neural.config import NeuralConfig
 from models.ranking.neural.inputs import Events, Rows, Sizes
-from models.ranking.neural.parts import Fields, hidden_layers, prepare_ranker
+from models.ranking.neural.parts import Fields, Network, hidden_layers, last_width
 
 HASH = 2_654_435_761
 """Multiplier of the hash of pairs (Knuth's multiplicative hashing)."""
@@ -51,10 +51,8 @@ class _SumOfWeights(torch.autograd.Function):
         return total.to(each.dtype), None
 
 
-class WideDeepNet(nn.Module):
-    """Sum of the wide and the deep part."""
-
-    listwise = False
+class WideDeepNet(Network):
+    """Sum of the wide and the deep part. The weights of the wide part start at 0."""
 
     def __init__(self, config: WideDeepConfig, sizes: Sizes):
         super().__init__()
@@ -68,7 +66,7 @@ class WideDeepNet(nn.Module):
         self.fields = Fields(sizes.tables, config.embedding_dim)
         width = sizes.num_numeric + self.fields.width
         self.hidden = hidden_layers(width, config.hidden_dims, dropout=config.dropout)
-        self.out = nn.Linear(config.hidden_dims[-1] if config.hidden_dims else width, 1)
+        self.out = nn.Linear(last_width(width, config.hidden_dims), 1)
 
     def forward(self, rows: Rows, events: Events) -> Tensor:
         """Score candidates: (B, C) -> (B, C). The history is not used."""
@@ -89,7 +87,3 @@ class WideDeepNet(nn.Module):
         if pairs:
             total = total + self.pairs(torch.stack(pairs, dim=-1)).sum(-2)  # from (B, C, P, 1)
         return total.squeeze(-1)
-
-    def prepare(self, generator: torch.Generator) -> None:
-        """Initialise the weights; those of the wide part are 0."""
-        prepare_ranker(self, generator)
