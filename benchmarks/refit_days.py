@@ -112,7 +112,7 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
     """
     from flows.evaluate import judge_chain, ndcg_of_users
     from flows.training.assemble import RunData, draw_window, judged_requests
-    from models.recommend.recommender import load_chain
+    from models.recommend.loading import load_chain
     from shortlist.catalogue import Catalogue
     from shortlist.catalogue_history import COLUMNS
     from shortlist.feature_store import OfflineReader, read_pack_history

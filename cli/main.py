@@ -29,6 +29,7 @@ from cli.commands import (
     serving,
     simulate,
     steps,
+    tune,
 )
 
 app = typer.Typer(
@@ -49,8 +50,17 @@ PANELS = {
         "features",
         "forget",
     ),
-    "Models": ("run", "train", "evaluate", "package", "simulate", "bench"),
-    "Serving": ("promote", "rollback", "releases", "serve", "recommend", "similar", "replay"),
+    "Models": ("run", "train", "tune", "evaluate", "package", "simulate", "bench"),
+    "Serving": (
+        "promote",
+        "rollback",
+        "releases",
+        "serve",
+        "recommend",
+        "search",
+        "similar",
+        "replay",
+    ),
     "Operations": (
         "up",
         "down",
@@ -81,6 +91,7 @@ PARTS = (
     simulate,
     alarms,
     experiment,
+    tune,
 )
 """Modules with commands."""
 

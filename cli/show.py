@@ -185,6 +185,10 @@ def guardrails(content: dict[str, Any]) -> None:
 def slate(content: dict[str, Any]) -> None:
     if "title" in content:
         title = f"Like '{content['title']}'"
+    elif "query" in content:
+        title = f"Search '{content['query']}'"
+        title += f" for user {content['user_id']}" if content["user_id"] else ""
+        title += "" if content["items"] else ": nothing found"
     else:
         known = "" if content["user_known"] else " (unknown: what is popular now)"
         title = f"For user {content['user_id']}{known}"

@@ -31,7 +31,7 @@ from flows.training.windows import read_windows
 from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked
-from models.recommend.recommender import load_chain
+from models.recommend.loading import load_chain
 from models.recommend.short_history import FALLBACK
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings

@@ -106,7 +106,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         source.kind: registry.load(source.kind, run.trial / source.kind, run_data.catalogue)
         for source in config.train.sources
     }
-    about = train_ranking(run, config, run_data, profiles, sources, ticks)
+    about = train_ranking(settings, run, config, run_data, profiles, sources, ticks)
     recipe = Recipe.of(
         config,
         chain=about["chain"],

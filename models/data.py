@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from models.content.reviews import Reviews
 from models.queries import Queries, Source
+from models.search.pairs import SearchPairs
 from models.user_log import UserLog
 from shortlist.catalogue import Catalogue
 from shortlist.features.pack import ItemState
@@ -53,6 +54,8 @@ class TrainingData:
     read_reviews: Callable[[], Reviews | None] | None = None
     """Reads the reviews that were known before the end of the training window; None: there are
     none."""
+    read_searches: Callable[[], SearchPairs | None] | None = None
+    """Reads searches and the items chosen after them, likewise."""
 
     @classmethod
     def from_log(
@@ -64,6 +67,7 @@ class TrainingData:
         profile: np.ndarray,
         profile_cardinalities: tuple[int, ...],
         read_reviews: Callable[[], Reviews | None] | None = None,
+        read_searches: Callable[[], SearchPairs | None] | None = None,
     ) -> "TrainingData":
         """Build the histories from all target events, by the rules of `shortlist/counting.py`."""
         known = log.in_catalogue
@@ -80,12 +84,18 @@ class TrainingData:
             profile_cardinalities=profile_cardinalities,
             log=log,
             read_reviews=read_reviews,
+            read_searches=read_searches,
         )
 
     @cached_property
     def reviews(self) -> Reviews | None:
         """Reviews before the end of the training window. Only sources that use them read them."""
         return None if self.read_reviews is None else self.read_reviews()
+
+    @cached_property
+    def searches(self) -> SearchPairs | None:
+        """Searches before the end of the training window, and the items chosen after them."""
+        return None if self.read_searches is None else self.read_searches()
 
     @cached_property
     def all_events(self) -> UserLog:

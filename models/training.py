@@ -57,6 +57,9 @@ class TrainingOptions:
     """Settings of the index over the item vectors of a candidate source."""
     half_precision: bool = False
     """Whether the loss is computed under torch's autocast to bfloat16; for GPUs."""
+    report: Callable[[int, float], None] | None = None
+    """Called after each epoch with its number (from 1) and validation nDCG. It may raise an
+    exception to end the training."""
 
     def rng(self, name: str) -> np.random.Generator:
         """Return the random stream `name`. The same seed and name always give the same numbers."""
@@ -216,6 +219,8 @@ def train(
                 f"{name}: epoch {epoch + 1}/{options.epochs or config.num_epochs}"
                 f" loss {done.losses[-1]:.4f}{judged} {done.seconds:.1f} s"
             )
+            if options.report is not None and not math.isnan(ndcg):
+                options.report(epoch + 1, ndcg)
             if path is not None:
                 save_checkpoint(
                     path,

@@ -18,10 +18,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.doors import is_console
-from shortlist.api import EventsRequest, ItemsRequest, RecommendRequest, SimilarRequest
+from shortlist.api import (
+    EventsRequest,
+    ItemsRequest,
+    RecommendRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 
 POSTS: dict[str, type[BaseModel]] = {
     "/recommend": RecommendRequest,
+    "/search": SearchRequest,
     "/similar": SimilarRequest,
     "/events": EventsRequest,
     "/items": ItemsRequest,

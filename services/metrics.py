@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from models.recommend.recommender import Slate
+    from models.recommend.slate import Slate
 
 SECONDS = Histogram(
     "shortlist_request_seconds",

@@ -20,12 +20,15 @@ from shortlist.api import (
     RecommendRequest,
     RecommendResponse,
     Refusal,
+    SearchRequest,
+    SearchResponse,
     SimilarRequest,
     SimilarResponse,
 )
 
 ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "recommend": (RecommendRequest, RecommendResponse),
+    "search": (SearchRequest, SearchResponse),
     "similar": (SimilarRequest, SimilarResponse),
     "events": (EventsRequest, EventsResponse),
     "items": (ItemsRequest, ItemsResponse),

@@ -51,6 +51,8 @@ from shortlist.api import (
     RecommendRequest,
     RecommendResponse,
     RefusedRelease,
+    SearchRequest,
+    SearchResponse,
     SimilarRequest,
     SimilarResponse,
 )
@@ -96,6 +98,7 @@ class RecommenderService:
     """The recommendation API of one home. It serves the promoted release.
 
     - `POST /recommend`: recommend items to a user or a visitor
+    - `POST /search`: find items by a text
     - `POST /similar`: find items similar to an item
     - `POST /events`: store events of users
     - `POST /items`: add, change and delete items
@@ -261,6 +264,28 @@ class RecommenderService:
                 items=serving.recommender.similar(request, at=at),
             )
             self.log_answer("similar", answer, event_timestamp=at, item_id=request.item_id)
+        return answer
+
+    @bentoml.api(route="/search")
+    async def search(self, request: SearchRequest, /) -> SearchResponse:
+        """Find items by a text: by its words and by its meaning, ordered for the user.
+
+        Filters apply as in `/recommend`; items that the user consumed may be found again. Without
+        `user_id` and `recent_items`, the list is that of a new visitor. The list is empty if no
+        item matches. To let models learn from searches, also post an event of type `search`.
+        """
+        with metrics.SECONDS.labels("search").time():
+            serving = self.serving
+            found = serving.recommender.search(request, at=self.now(request.at), wait=False)
+            answer = SearchResponse(
+                request_id=uuid.uuid4().hex,
+                release_id=serving.release_id,
+                user_known=found.user_known,
+                items=found.items,
+                skipped_stages=found.skipped_stages,
+                at=found.at,
+            )
+            self.log_answer("search", answer)
         return answer
 
     @bentoml.api(route="/events")

@@ -14,7 +14,8 @@ from shortlist.rule_config import RulesInForce
 from shortlist.shown_items import ShownItems
 
 if TYPE_CHECKING:
-    from models.recommend.recommender import Recommender, Slate
+    from models.recommend.recommender import Recommender
+    from models.recommend.slate import Slate
     from models.recommend.stages import StageHealth
 
 

@@ -22,7 +22,7 @@ from shortlist.ids import ANONYMOUS
 from shortlist.shown_items import ShownItems
 
 if TYPE_CHECKING:
-    from models.recommend.recommender import Slate
+    from models.recommend.slate import Slate
 
 log = logging.getLogger("bentoml.shortlist")
 

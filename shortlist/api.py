@@ -6,6 +6,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from shortlist.contracts import EVENT_TYPES, MAX_VALUE, WITHOUT_ITEM
 from shortlist.cursor import MAX_LENGTH, TAKE_OVER, Cursor, asked_for
+from shortlist.features.searches import MAX_QUERY
+from shortlist.features.terms import words_of
 from shortlist.ids import id_problem
 from shortlist.moments import MomentType, moment_problem
 from shortlist.rule_config import MAX_K, RuleSet
@@ -36,6 +38,13 @@ def _cursor(value: str) -> str:
     """Return the cursor unchanged; raise ValueError if `Cursor.decode` refuses it."""
     Cursor.decode(value)
     return value
+
+
+def _words(value: str) -> str:
+    """Return the query without space around it; raise ValueError if it has no letter or digit."""
+    if not words_of(value):
+        raise ValueError(f"query {value!r} has no letter or digit, want words to search for")
+    return value.strip()
 
 
 Id = Annotated[str, _id()]
@@ -168,6 +177,29 @@ class SimilarRequest(Body):
     exclude: list[Id] = Field(default_factory=list, max_length=10_000)
 
 
+class SearchRequest(Body):
+    """Search for items by a text, ordered for a user or a visitor if one is given."""
+
+    model_config = _example({"query": "green tea", "user_id": "90", "k": 10})
+
+    query: Annotated[str, Field(max_length=MAX_QUERY), AfterValidator(_words)] = Field(
+        description="words that items should have, or what they should be about"
+    )
+    user_id: UserId | None = None
+    recent_items: list[Id] | None = Field(
+        default=None,
+        max_length=1_000,
+        description="item ids of a visitor, oldest first; appended to the stored history",
+    )
+    context: Context = Field(default_factory=lambda: Context(surface="search"))
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    filters: Filters = Field(default_factory=Filters)
+    exclude: list[Id] = Field(default_factory=list, max_length=10_000)
+    at: Moment | None = Field(
+        default=None, description="time of the request in microseconds, UTC; replay clock only"
+    )
+
+
 class Item(Body):
     """One recommended item.
 
@@ -203,6 +235,17 @@ class RecommendResponse(Body):
         default=None,
         description="`cursor` of a request for the next page; null if the list ends here",
     )
+
+
+class SearchResponse(Body):
+    """Items found by a search; `items` is empty if none matches."""
+
+    request_id: str
+    release_id: str
+    user_known: bool
+    items: list[Item]
+    skipped_stages: list[str] = Field(default_factory=list)
+    at: int = Field(description="time for which the list was made, in microseconds, UTC")
 
 
 class SimilarResponse(Body):

@@ -21,6 +21,8 @@ from shortlist.api import (
     Readiness,
     RecommendRequest,
     RecommendResponse,
+    SearchRequest,
+    SearchResponse,
     SimilarRequest,
     SimilarResponse,
 )
@@ -83,6 +85,10 @@ class ShortlistClient:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         """Request recommendations. Raises ServiceError."""
         return self._post("/recommend", request, RecommendResponse)
+
+    def search(self, request: SearchRequest) -> SearchResponse:
+        """Search for items. Raises ServiceError."""
+        return self._post("/search", request, SearchResponse)
 
     def similar(self, request: SimilarRequest) -> SimilarResponse:
         """Request similar items. Raises ServiceError."""

@@ -92,3 +92,39 @@ def similar(
         as_json=as_json,
         table=show.slate,
     )
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY")],
+    user_id: Annotated[
+        str | None, typer.Option("--user", metavar="USER", help="order the items for this user")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    release: ReleaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find items by a text, by its words and by its meaning. Needs no server."""
+    from pydantic import ValidationError
+
+    from cli.local import local_recommender, now_of
+    from shortlist.api import SearchRequest
+    from shortlist.config import describe
+
+    try:
+        request = SearchRequest(query=query, user_id=user_id, k=k)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(error.errors()[0])) from None
+    recommender = local_recommender(release)
+    found = recommender.search(request, at=now_of(recommender))
+    show.result(
+        {
+            "query": query,
+            "user_id": user_id,
+            "user_known": found.user_known,
+            "release_id": recommender.release_id,
+            "items": [item.model_dump() for item in found.items],
+        },
+        as_json=as_json,
+        table=show.slate,
+    )

@@ -18,6 +18,7 @@ from models.queries import Queries
 from models.recommend.chain import Chain
 from models.recommend.queries import build_queries
 from models.recommend.rules import blocked_items
+from models.search.pairs import SearchPairs
 from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
@@ -85,6 +86,11 @@ class RunData:
         columns = [c.ITEM_ID, c.EVENT_TIMESTAMP, c.INGESTED_AT, c.SOURCE, c.TEXT]
         return events.select(columns).filter(kept)
 
+    @cached_property
+    def searches(self) -> pa.Table | None:
+        """Searches with the target events that followed them; see shortlist/lake/searches.py."""
+        return None if self.lake is None else self.lake.chosen_after_search(self.interactions)
+
     def before(self, end: int) -> pa.Table:
         """Return the target events strictly before `end` (microseconds)."""
         return self.interactions.slice(0, int(np.searchsorted(self.time, end)))
@@ -122,6 +128,19 @@ def reviews_before(run_data: RunData, end: int) -> Reviews | None:
     return Reviews(
         item_idx=run_data.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
         texts=table.column(c.TEXT).to_pylist(),
+    )
+
+
+def searches_before(run_data: RunData, end: int) -> SearchPairs | None:
+    """Return the searches whose chosen item was known before `end` (microseconds)."""
+    table = run_data.searches
+    if table is None:
+        return None
+    time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
+    table = table.filter(pa.array((time < end) & (_known(table) < end)))
+    return SearchPairs(
+        queries=table.column(c.QUERY).to_pylist(),
+        item_idx=run_data.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
     )
 
 
@@ -176,6 +195,7 @@ def training_data(run_data: RunData, profiles: ProfileEncoder, *, end: int) -> T
         profile=profiles.encode(run_data.attributes.get(user_id, {}) for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
         read_reviews=lambda: reviews_before(run_data, end),
+        read_searches=lambda: searches_before(run_data, end),
     )
 
 

@@ -10,11 +10,13 @@ from flows.runtime.runs import Run
 from flows.training.assemble import EvaluationBatch, RunData
 from flows.training.choose_chain import SourceChoice, best_ranker, choose_sources, source_usage
 from flows.training.choose_fallback import choose_min_history
+from flows.training.choose_search import choose_search
 from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError, scores_of
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
+from shortlist.config import Settings
 from shortlist.features.profiles import ProfileEncoder
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
@@ -22,6 +24,7 @@ PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_
 
 
 def train_ranking(
+    settings: Settings,
     run: Run,
     config: RunConfig,
     run_data: RunData,
@@ -92,13 +95,20 @@ def train_ranking(
     chosen.ranker = None if ranker_type is None else rankers[ranker_type]
     fallback = choose_min_history(chosen, ticks["validation"])
     print(f"chain: {fallback.verdict}")
-    served = {"min_history": fallback.min_history, "new_items": config.train.new_items}
+    search = choose_search(settings, run, run_data, chosen)
+    print(f"chain: {search.verdict}")
+    served = {
+        "min_history": fallback.min_history,
+        "new_items": config.train.new_items,
+        "search": search.weights,
+    }
     return {
         "chain": chosen.config.model_copy(update=served).model_dump(mode="json"),
         "ranker": ranker_type,
         "ranking_schema": chosen.schema.to_json(),
-        "chain_verdict": [*choice.verdict, fallback.verdict],
-        "chain_figures": choice.figures | {"rankers": figures, "short_history": fallback.figures},
+        "chain_verdict": [*choice.verdict, fallback.verdict, search.verdict],
+        "chain_figures": choice.figures
+        | {"rankers": figures, "short_history": fallback.figures, "search": search.figures},
     }
 
 

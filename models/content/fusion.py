@@ -10,7 +10,9 @@ A second loss can be added: the regression of an item's collaborative vector fro
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from models import one_query
 from models.content.collaborative import collaborative_vectors
 from models.content.config import ContentFeatures, FusionConfig
 from models.content.gated import GatedFusion
-from models.content.modalities import ContentEncoder
+from models.content.modalities import TEXT, ContentEncoder
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, prepare
 from models.queries import Queries, newest
@@ -35,6 +37,8 @@ from models.retrieval.requests import (
     train_on_requests,
 )
 from models.sampling import MixedNegatives
+from models.search.pairs import MAX_PAIRS
+from models.search.query_map import fit_query_map
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError, VectorSource, load_source
 from shortlist.catalogue import Catalogue
@@ -95,9 +99,11 @@ class ContentModel(nn.Module):
         self.features: Tensor | None = None
         self.collaborative: Tensor | None = None
         self.regress: nn.Linear | None = None
+        self.query_map: nn.Linear | None = None
+        """Map from text features of a search to item vectors, if searches were learned from."""
 
     def sizes(self) -> dict[str, Any]:
-        return self.encoder.sizes()
+        return self.encoder.sizes() | {"query_map": self.query_map is not None}
 
     def project_items(self, features: Tensor) -> Tensor:
         """Project content features (..., F) of items to unit vectors (..., D)."""
@@ -121,6 +127,30 @@ class ContentModel(nn.Module):
             found = self.project_items(features).numpy()
             self.encoded.update(zip((keys[row] for row in missing), found, strict=True))
         return np.stack([self.encoded[key] for key in keys])
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return unit vectors of search queries in the space of the items: (Q, D) float32.
+
+        None if the model doesn't read texts.
+
+        Raises:
+            TextEncoderError: the text encoder can't be loaded.
+        """
+        features = self.encoder.encode_queries(texts)
+        if features is None:
+            return None
+        given = torch.from_numpy(features)
+        vectors = self.project_items(given)
+        if self.query_map is not None:
+            vectors = F.normalize(vectors + self.query_map(given), dim=-1)
+        return vectors.numpy()
+
+    def without_query_map(self) -> "ContentModel":
+        """Return a copy, for comparisons, whose `encode_texts` doesn't use the map."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, "query_map": None}
+        return other
 
     def item_vectors(self) -> Tensor:
         return self.table if self.features is None else self.project_items(self.features)
@@ -193,6 +223,7 @@ def fit_content(
         data.catalogue,
         reviews=data.reviews if config.features.reviews else None,
         options=options,
+        queries=() if data.searches is None else data.searches.newest(MAX_PAIRS).distinct,
     )
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("content batches")
@@ -221,7 +252,24 @@ def fit_content(
         "content", config=config, model=model.cpu(), history=history, index=options.index
     )
     source.notes = {"content": encoder.report}
+    if data.searches is not None and TEXT in encoder.widths:
+        model.query_map, figures = fit_query_map(
+            data.searches,
+            encode=partial(_encoded, model),
+            item_vectors=source.item_vectors,
+            temperature=config.temperature,
+            options=options,
+        )
+        source.notes["queries"] = figures
     return source
+
+
+def _encoded(model: ContentModel, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of queries (Q, F), and their vectors without a query map (Q, D)."""
+    features, vectors = model.encoder.encode_queries(texts), model.encode_texts(texts)
+    assert features is not None, "only called for models that read texts"
+    assert vectors is not None
+    return features, vectors
 
 
 def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:
@@ -232,6 +280,9 @@ def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:
             )
         parsed = ContentConfig.model_validate(config)
         encoder = ContentEncoder.from_sizes(sizes)
-        return parsed, ContentModel(parsed, num_items=catalogue.num_items, encoder=encoder)
+        model = ContentModel(parsed, num_items=catalogue.num_items, encoder=encoder)
+        if sizes.get("query_map"):
+            model.query_map = nn.Linear(encoder.num_features, parsed.embedding_dim, bias=False)
+        return parsed, model
 
     return load_source("content", folder, catalogue, build=build)

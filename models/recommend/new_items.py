@@ -69,9 +69,15 @@ class NewItems:
             queries: requests whose histories and exclusions include new items.
             known: the same requests without new items, which the content source doesn't know.
         """
-        if self.content is None or self.vectors is None:
+        if self.content is None:
             return None
-        scores = self.content.query_vectors(known) @ self.vectors.T
+        return self.by_vectors(self.content.query_vectors(known), queries, k=k)
+
+    def by_vectors(self, vectors: np.ndarray, queries: Queries, *, k: int) -> Candidates | None:
+        """Return the k new items with the largest inner product with vectors (B, D), likewise."""
+        if self.vectors is None:
+            return None
+        scores = vectors @ self.vectors.T
         for number, row in enumerate(scores):
             row[~queries.allowed(number, self.num_items)[self.item_idx]] = -np.inf
         best = top_k(scores, k)  # indices 0 to V - 1

@@ -4,88 +4,47 @@ It is used by the service, by `shortlist recommend` and by the closed loop of th
 """
 
 import copy
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models import registry
 from models.baselines.item_knn import ItemKNN
 from models.queries import Queries
-from models.ranking.registry import load_ranker
 from models.recommend.business_rules.compiled import CompiledRules
 from models.recommend.business_rules.list_rules import ListRules
-from models.recommend.chain import Chain, ChainConfig
+from models.recommend.chain import Chain
 from models.recommend.explain import Wording
 from models.recommend.exploration import Exploration, explored
+from models.recommend.hydrate import context_of, hydrate
+from models.recommend.loading import load_chain
 from models.recommend.pages import Page, without
 from models.recommend.queries import build_queries
 from models.recommend.rerank.config import CalibrationConfig, MmrConfig
-from models.recommend.rules import RULES_VERSION, blocked_items
+from models.recommend.rules import blocked_items
+from models.recommend.search import VECTORS, WORDS, match, text_encoder_ready, with_search
+from models.recommend.slate import SearchSlate, Slate, rules_version
 from models.recommend.stages import StageHealth, Stages
 from models.recommend.view import View
-from shortlist.api import Item, RecommendRequest, SimilarRequest
+from models.search.text_index import TextIndexes
+from shortlist.api import Item, RecommendRequest, SearchRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY, PAD_IDX
-from shortlist.feature_store import FeatureReader, FeatureStoreError
-from shortlist.features.event_groups import empty_group_state
+from shortlist.feature_store import FeatureReader
 from shortlist.features.finalize import (
-    CONTEXT_ON_DEMAND,
-    CONTEXT_STATE,
-    USER_STATE,
     RequestRows,
-    context_id,
-    schema_hash,
-    time_features,
 )
 from shortlist.features.pack import FeaturePack, ItemState
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.features.searches import NO_SEARCHES
 from shortlist.ids import ANONYMOUS
-from shortlist.refusals import NO_REFUSALS
-from shortlist.release import Release, ReleaseError
+from shortlist.release import Release
 from shortlist.rule_config import RuleSet, RulesInForce
 from shortlist.shown_items import ShownItems
-
-log = logging.getLogger("shortlist.recommend")
 
 
 class UnknownItemError(ValueError):
     """The item id is not in the catalogue."""
-
-
-@dataclass(frozen=True)
-class Slate:
-    """One response, with all fields that the serving log (the log of responses) stores."""
-
-    items: list[Item]
-    at: int
-    """Time as of which the list was ranked, microseconds. All pages of a list have the same."""
-    user_known: bool
-    skipped_stages: list[str]
-    stage_seconds: dict[str, float]
-    context_id: str
-    user_as_of: int
-    as_of: dict[str, int]  # feature view -> time of the newest event in its state, 0 for none
-    # Feature view -> time up to which the row that the last refresh wrote is complete, 0: no row.
-    stamps: dict[str, int]
-    features: list[list[float]]  # per shown item, in the order of the ranking schema
-    propensities: list[float]
-    pack_id: str
-    release_id: str
-    rules_version: str = RULES_VERSION
-    """Version of the built-in hard rules; with business rules, also 8 hex digits of their hash."""
-    rules: list[str] = field(default_factory=list)
-    """Names of business rules that excluded items, and of caps that passed over an item."""
-    seed: int | None = None
-    """Seed of the draws; None without exploration."""
-    next_cursor: str | None = None
 
 
 class Recommender:
@@ -135,6 +94,7 @@ class Recommender:
         self._trained_on = catalogue
         item_knn = chain.sources.get("item_knn")
         self.item_knn = item_knn if isinstance(item_knn, ItemKNN) else None
+        self._text_indexes = TextIndexes()
         self._view: View | None = None
         self.swap_pack(pack)
 
@@ -238,13 +198,13 @@ class Recommender:
         user_id = request.user_id or ANONYMOUS
         view, run = self.view, Stages(self.health, budget=self.budget)
         page = Page.of(request, view.keys, release_id=self.release_id, at=at)
-        context = context_of(request, at=page.at)
+        context = context_of(request.context, at=page.at)
         blocked, parts, names = self._excluded(run, request, view, at=at)
         queries_of = partial(self._queries, request, view, blocked)
-        rows, queries = self._hydrate(run, user_id, context, page.at, queries_of)
+        rows, queries = hydrate(run, self.reader, user_id, context, page.at, queries_of)
         gone = page.shown
         if page.at < at:  # consumed or refused since the first page
-            _, now = self._hydrate(run, user_id, context, at, queries_of)
+            _, now = hydrate(run, self.reader, user_id, context, at, queries_of)
             gone = np.union1d(gone, np.setdiff1d(now.seen[0], queries.seen[0]))
         rules = None
         if parts:
@@ -304,10 +264,11 @@ class Recommender:
         """Return the user's states and the query that `recommend` answers for a first page."""
         view, run = self.view, Stages(self.health)
         blocked, _, _ = self._excluded(run, request, view, at=at)
-        return self._hydrate(
+        return hydrate(
             run,
+            self.reader,
             request.user_id or ANONYMOUS,
-            context_of(request, at=at),
+            context_of(request.context, at=at),
             at,
             partial(self._queries, request, view, blocked),
         )
@@ -369,6 +330,57 @@ class Recommender:
         blocked[item_idx] = True
         return view.similar(item_idx, blocked, k=request.k)
 
+    def search(self, request: SearchRequest, *, at: int, wait: bool = True) -> SearchSlate:
+        """Find items by a text, as of `at` (microseconds, UTC).
+
+        Of the business rules, only the hard rules of the deployment's rule file apply.
+
+        Args:
+            wait: whether to wait until the text encoder is loaded, which takes seconds once. If
+                not, the answer is made without vectors meanwhile, and names the skipped stage.
+        """
+        view = self.view
+        index = self._text_indexes.of(view.catalogue, key=view.items_hash)
+        run = Stages(self.health, budget=self.budget)
+        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
+        for part in view.rules.in_force(self.rules.rules):
+            part.block(blocked, at=at)
+        context = context_of(request.context, at=at)
+
+        def queries_of(rows: RequestRows) -> Queries:
+            queries = build_queries(
+                with_search(rows, [request.query]),
+                catalogue=view.catalogue,
+                profiles=self.profiles,
+                recent_items=[request.recent_items or []],
+                exclude=blocked,
+            )
+            return replace(queries, seen=[np.zeros(0, dtype=np.int64)])
+
+        rows, queries = hydrate(
+            run, self.reader, request.user_id or ANONYMOUS, context, at, queries_of
+        )
+        ready = wait or text_encoder_ready(view.chain)
+        if not ready:
+            run.skip(VECTORS)
+        matches = match(
+            view.chain,
+            index,
+            queries,
+            view.items,
+            [request.query],
+            ways=(WORDS, VECTORS) if ready else (WORDS,),
+            run=run,
+        )
+        found = matches.best(view.chain.config.search, k=request.k)
+        run.finish()
+        return SearchSlate(
+            items=view.found(found, request.query),
+            at=at,
+            user_known=bool(rows.user["user_events"][0] > 0),
+            skipped_stages=run.skipped,
+        )
+
     def item_idx(self, item_id: str) -> int:
         """Return an item's index; raise UnknownItemError if it is not in the catalogue."""
         item_idx = self.catalogue.vocab.idx(item_id)
@@ -398,106 +410,3 @@ class Recommender:
                 blocked[rows] = True
                 names.append(rule.name)
         return names
-
-    def _hydrate(
-        self,
-        run: Stages,
-        user_id: str,
-        context: str,
-        at: int,
-        queries_of: Callable[[RequestRows], Queries],
-    ) -> tuple[RequestRows, Queries]:
-        """Read the user's states as of `at` and build the query.
-
-        If reading fails, the states are empty.
-        """
-        now = np.array([at], dtype=np.int64)
-
-        def read() -> tuple[RequestRows, Queries] | None:
-            try:
-                rows = self.reader.read([user_id], [context], now)
-            except FeatureStoreError as error:  # no store yet: the stage is skipped, not failed
-                log.debug("feature store: %s", error)
-                run.skip("features")
-                return None
-            return rows, queries_of(rows)
-
-        hydrated = run("features", read, None)
-        if hydrated is None:
-            rows = empty_rows([user_id], [context], now)
-            hydrated = rows, queries_of(rows)
-        return hydrated
-
-
-def context_of(request: RecommendRequest, *, at: int) -> str:
-    """Return the id of a request's context: surface, device and time of day."""
-    return context_id(surface=request.context.surface, device=request.context.device, at=at)
-
-
-def rules_version(parts: Sequence[CompiledRules]) -> str:
-    """Return the version of the built-in hard rules.
-
-    If there are business rules, 8 hex digits of their digest are appended.
-    """
-    if not parts:
-        return RULES_VERSION
-    if len(parts) == 1:
-        return f"{RULES_VERSION}-{parts[0].digest[:8]}"
-    both = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()
-    return f"{RULES_VERSION}-{both[:8]}"
-
-
-def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
-    """Load the models in `folder`, with the catalogue that they were trained on.
-
-    Args:
-        folder: folder of a release, which need not be published yet.
-        about: description of the release.
-        sources: folder with a subfolder for each source.
-
-    Raises:
-        ReleaseError: the feature schema or the ranker's features differ from those of this code.
-    """
-    if about["feature_schema"] != schema_hash():
-        raise ReleaseError(
-            f"{folder.name}: feature schema {about['feature_schema']}, this code has"
-            f" {schema_hash()}; run `shortlist upgrade CONFIG`"
-        )
-    catalogue = Catalogue.load(folder / "items.parquet")
-    chain = Chain(
-        ChainConfig.model_validate(about["chain"]),
-        sources={
-            name: registry.load(kind, sources / name, catalogue)
-            for name, kind in about["sources"].items()
-        },
-        ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
-        catalogue=catalogue,
-        profiles=ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text())),
-    )
-    trained_names, names = tuple(about["ranking_schema"]["names"]), chain.schema.names
-    if trained_names != names:
-        raise ReleaseError(
-            f"{folder.name}: the ranker was trained on other features than this code makes:"
-            f" {sorted(set(trained_names) ^ set(names)) or 'another order'}"
-        )
-    return chain
-
-
-def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-    """Return feature rows of B requests in which all states are empty, as for unknown users."""
-    zero = np.zeros(len(user_ids))
-    return RequestRows(
-        user_ids=user_ids,
-        context_ids=context_ids,
-        at=at,
-        user=dict.fromkeys(USER_STATE, zero) | empty_group_state("user", len(user_ids)),
-        history_items=[[] for _ in user_ids],
-        history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
-        history_values=[np.empty(0) for _ in user_ids],
-        history_types=[np.empty(0, dtype=np.int64) for _ in user_ids],
-        attributes=[{} for _ in user_ids],
-        context=dict.fromkeys(CONTEXT_STATE, zero)
-        | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},
-        searches=[NO_SEARCHES for _ in user_ids],
-        refusals=[NO_REFUSALS for _ in user_ids],
-    )

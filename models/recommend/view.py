@@ -15,12 +15,14 @@ from models.recommend.chain import Chain, Ranked
 from models.recommend.explain import EXPLORE, Descriptions, Explainer, Wording
 from models.recommend.new_items import CONTENT, NewItems
 from models.recommend.pages import ItemKeys
+from models.recommend.search import Found
 from models.recommend.stages import Run, strictly
 from models.vector_source import VectorSource
 from shortlist.api import Item
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
 from shortlist.features.pack import FeaturePack, ItemState
+from shortlist.features.terms import words_of
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
 """Sources that answer requests for similar items (`/similar`), tried in this order until there are
@@ -95,6 +97,32 @@ class View:
         """Return a view of the same catalogue with newer item states."""
         items = pack.align(self.catalogue.vocab).with_matrix(self.catalogue.published_at)
         return replace(self, items=items, explainer=self.explainer.with_items(items))
+
+    def found(self, found: Found, query: str) -> list[Item]:
+        """Return the items of a single search, in the format of the API.
+
+        The reason names the words of the query that the item has.
+        """
+        items, words = [], list(dict.fromkeys(words_of(query)))
+        for index, score, ways in zip(
+            found.item_idx[0].tolist(), found.score[0].tolist(), found.found_by[0], strict=True
+        ):
+            if index == PAD_IDX:
+                break
+            own = set(words_of(self.catalogue.texts[index]))
+            both = [word for word in words if word in own]
+            items.append(
+                Item(
+                    item_id=self.catalogue.vocab.ids[index - 1],
+                    title=self.catalogue.titles[index],
+                    score=score,
+                    rank=len(items) + 1,
+                    source=ways[0],
+                    sources=list(ways),
+                    reason=f"has: {', '.join(both)}" if both else "close to the search by content",
+                )
+            )
+        return items
 
     def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
         """Return up to k items similar to a given one, from SIMILAR_SOURCES in this order.

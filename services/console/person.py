@@ -18,7 +18,8 @@ from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
 
 if TYPE_CHECKING:
     from models.recommend.inspection import Inspection, Past
-    from models.recommend.recommender import Recommender, Slate
+    from models.recommend.recommender import Recommender
+    from models.recommend.slate import Slate
 
 HISTORY_PAGE = 25
 MAX_FEATURES = 6

@@ -15,6 +15,7 @@ from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, sort_by_time
 from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
+from shortlist.lake.searches import chosen_after_search
 from shortlist.lake.snapshot import LakeError, Manifest, current_folder
 from shortlist.lake.versions import read_versions
 
@@ -156,6 +157,17 @@ class Lake:
         It is found by `request_id`. Without a page request, it is the event's time (see pages.py).
         """
         return asked_at(self.interaction_files(), interactions, temporary=self.root)
+
+    def chosen_after_search(self, interactions: pa.Table) -> pa.Table | None:
+        """Return the pairs of a search and one of these events after it (see searches.py).
+
+        None if the lake has no searches.
+        """
+        try:
+            searches = self.interactions(event_types=["search"])
+        except LakeError:
+            return None
+        return chosen_after_search(searches, interactions, temporary=self.root)
 
     def items(self) -> pa.Table:
         """Return the catalogue. Raises LakeError if there is none."""

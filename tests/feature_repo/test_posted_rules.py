@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from flows.featurize import featurize
-from models.recommend.recommender import empty_rows
+from models.recommend.hydrate import empty_rows
 from services.event_log import EventLog, excluded_by
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR

@@ -159,7 +159,7 @@ def test_features_are_never_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def empty_rows() -> RequestRows:
-    from models.recommend.recommender import empty_rows
+    from models.recommend.hydrate import empty_rows
 
     return empty_rows(["u"], [""], np.array([10**9]))
 

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from flows.training.assemble import RunData, training_data
-from models.recommend.recommender import empty_rows
+from models.recommend.hydrate import empty_rows
 from models.retrieval.requests import RequestExamples
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import ITEMS, USERS

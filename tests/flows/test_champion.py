@@ -13,7 +13,7 @@ from flows.runtime.runs import Run
 from flows.training.assemble import RunData, load_run_data
 from flows.training.refit import Recipe
 from flows.training.windows import read_windows
-from models.recommend.recommender import load_chain
+from models.recommend.loading import load_chain
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 from tests.conftest import WORLD_TOML, shortlist, write_world

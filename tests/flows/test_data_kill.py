@@ -86,7 +86,7 @@ class Worker:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def run(self, task: str, seconds: float = 60) -> str:
+    def run(self, task: str, seconds: float = 600) -> str:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{task} {seconds}\n")
         self.process.stdin.flush()

@@ -72,6 +72,16 @@ def test_an_unknown_user_gets_an_answer_too(served_home):
     assert len(content["items"]) == 10
 
 
+def test_search_finds_items_by_words(served_home):
+    content = answer("search", "comedy", "--user", "u1", "-k", "3", home=served_home)
+    assert content["user_known"]
+    assert all("comedy" in item["title"] for item in content["items"])
+    assert len(content["items"]) == 3
+    done = shortlist("search", "?!", home=served_home, preloaded=False)
+    assert done.returncode == 2
+    assert "no letter or digit" in done.stderr
+
+
 def test_similar_finds_other_items_and_an_unknown_one_is_a_clear_error(served_home):
     content = answer("similar", "i1", "-k", "3", home=served_home)
     assert "i1" not in {item["item_id"] for item in content["items"]}

@@ -61,9 +61,9 @@ appeal_quality = -0.4
 click_appeal = 2.0
 click_affinity = 1.2
 satisfaction = 1.2
-satisfaction_clickbait = 0.6
-rating = 0.5
-survey = 0.3
+satisfaction_clickbait = 1.5
+rating = 0.7
+survey = 0.5
 [logging]
 loudness = 0.9
 """

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from models import registry
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.recommender import Recommender, empty_rows
+from models.recommend.hydrate import empty_rows
+from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, ITEMS, check

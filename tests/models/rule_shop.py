@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from models.queries import Candidates
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.recommender import Recommender, Slate, empty_rows
+from models.recommend.hydrate import empty_rows
+from models.recommend.recommender import Recommender
+from models.recommend.slate import Slate
 from shortlist.api import RecommendRequest
 from shortlist.catalogue import Catalogue
 from shortlist.features.profiles import ProfileEncoder

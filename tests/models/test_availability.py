@@ -8,7 +8,8 @@ import pytest
 
 from models import registry
 from models.queries import Source
-from models.recommend.recommender import Recommender, empty_rows
+from models.recommend.hydrate import empty_rows
+from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest

@@ -10,8 +10,8 @@ from models import registry
 from models.data import TrainingData, Validation
 from models.layers import EventTypes
 from models.queries import Queries
+from models.recommend.hydrate import empty_rows
 from models.recommend.queries import build_queries
-from models.recommend.recommender import empty_rows
 from models.sequence.batches import SequenceData, pack_queries
 from models.sequence.fit import ARCHITECTURES, train_sequence
 from models.sequence.sasrec import SasrecConfig

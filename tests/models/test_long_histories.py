@@ -13,8 +13,8 @@ from models.content.fusion import ContentConfig
 from models.data import TrainingData, Validation
 from models.queries import Queries, Source
 from models.ranking.history_features import RECENT, history_features
+from models.recommend.hydrate import empty_rows
 from models.recommend.queries import build_queries
-from models.recommend.recommender import empty_rows
 from models.retrieval.two_tower import TwoTowerConfig
 from models.sequence.sasrec import SasrecConfig
 from models.training import TrainingOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shortlist.api import Filters, ItemChange, RecommendRequest, SimilarRequest
+from shortlist.api import Filters, ItemChange, RecommendRequest, SearchRequest, SimilarRequest
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.commands import CommandInbox
 from shortlist.config import Settings
@@ -50,6 +50,8 @@ def test_a_new_item_is_recommendable_and_similar_ones_are_found(shop, client):
     done = client.items([new])
     assert (done.accepted, done.pending) == (1, 1)
     everywhere(shop, lambda c: "posted-1" in ids(c.recommend(RecommendRequest(user_id="u1", k=61))))
+    search = SearchRequest(query="posted", k=3)
+    everywhere(shop, lambda c: ids(c.search(search))[:1] == ["posted-1"])
     request = SimilarRequest(item_id="posted-1", k=5)
     assert len(client.similar(request).items) == 5
     answer = client.recommend(RecommendRequest(user_id="u1", k=61))

@@ -15,7 +15,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from services.service import RecommenderService
-from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
+from shortlist.api import (
+    MAX_EVENTS,
+    Context,
+    Event,
+    Filters,
+    RecommendRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.datasets.service_log import load_serving_log
@@ -71,6 +79,22 @@ def test_somebody_unknown_and_a_visitor_get_answers_too(service, client):
     assert len(stranger.items) == len(visitor.items) == 5
     assert not {"i1", "i4"} & set(ids(visitor))
     assert logged(service.home, visitor.request_id)["user_id"] == "anonymous"
+
+
+def test_a_search_finds_items_by_their_words_for_anybody(service, client):
+    known = client.search(SearchRequest(query="Comedy", user_id="u1", k=4))
+    assert known.user_known
+    assert all("comedy" in item.title for item in known.items)
+    assert [item.rank for item in known.items] == [1, 2, 3, 4]
+    assert all("search_words" in item.sources for item in known.items)
+    visitor = client.search(SearchRequest(query="called 7", recent_items=["i1"]))
+    assert not visitor.user_known
+    assert visitor.items[0].item_id == "i7"
+    of_drama = Filters(categories=["drama"])
+    assert "i7" not in ids(client.search(SearchRequest(query="called 7", filters=of_drama)))
+    refused = httpx.post(f"{service.url}/search", json={"query": "?!"})
+    assert refused.status_code == 400
+    assert "no letter or digit" in refused.json()["error"]
 
 
 def test_an_event_changes_the_next_list(client):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from models.recommend.recommender import Slate
+from models.recommend.slate import Slate
 from services import metrics
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import Item

@@ -8,8 +8,8 @@ import pytest
 from models.baselines.personal import Personal, PersonalConfig, fit_personal
 from models.data import Validation
 from models.ranking.repeat_features import REPEAT, repeat_features
+from models.recommend.hydrate import empty_rows
 from models.recommend.queries import build_queries
-from models.recommend.recommender import empty_rows
 from models.training import TrainingOptions
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR

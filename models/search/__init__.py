@@ -1,0 +1,1 @@
+"""Search for items by text: full-text index, query vectors, and the training of query vectors."""
