@@ -20,6 +20,7 @@ from flows.evaluation.judge import Lists, beyond_accuracy, filled, quality, slic
 from flows.evaluation.reference_log import reference_log
 from flows.evaluation.rerank_prices import rerank_prices
 from flows.evaluation.sanity import compare_refit
+from flows.evaluation.value import value_curve, value_figures
 from flows.operations.artifacts import show_metrics
 from flows.runtime.configuration import EvaluateConfig, RunConfig
 from flows.runtime.retries import step_options
@@ -114,6 +115,15 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     result: dict[str, Any] = evaluation(
         methods, ticks, run_data.catalogue, data_counts, config.evaluate, seed=config.seed
     )
+    if config.value:
+        of_value = value_figures(
+            methods, ticks, config.value, k=config.evaluate.list_size, seed=config.seed
+        )
+        for name, figures in of_value.items():
+            result["metrics"][name] |= figures
+        result["value"] = {"weights": config.value} | value_curve(
+            trial, windows["validation"], config.value, k=config.evaluate.list_size
+        )
     of_run = {"dataset": config.name, "run_id": run.run_id, "champion": champion.to_json()}
     result = of_run | result
     result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, backtest)

@@ -24,6 +24,7 @@ from models.data import Validation
 from models.queries import Source
 from models.ranking.protocol import scores_of
 from models.ranking.registry import RANKERS, fit_ranker
+from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.config import Settings
@@ -142,7 +143,12 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
         options = TrainingOptions(
             device=base.device, seed=seed, num_threads=base.num_threads, report=report
         )
+        if not isinstance(ranker_config, ValueHeadsConfig):
+            ranker = fit_ranker(ranker_config, window.train.data, valid, options)
+            return Fitted(valid.users, valid.ndcg(scores_of(ranker, valid)))
+        ranker_config = ranker_config.model_copy(update={"weights": config.value})
         ranker = fit_ranker(ranker_config, window.train.data, valid, options)
-        return Fitted(valid.users, valid.ndcg(scores_of(ranker, valid)))
+        weights = np.array(list(config.value.values()))
+        return Fitted(valid.users, valid.value(scores_of(ranker, valid), weights))
 
     return fit

@@ -144,6 +144,7 @@ def evaluate(
 def show_evaluation(content: dict[str, Any]) -> None:
     """Print the quality table, and how much nDCG each re-ranking setting costs."""
     show.quality(content)
+    show.value(content)
     rerank_prices(content["rerank"])
 
 

@@ -17,6 +17,7 @@ from shortlist.datasets import DataConfig
 from shortlist.feature_store import home_clock
 from shortlist.splits import MAX_REQUESTS_PER_USER
 from shortlist.ticks import DAILY, HOURLY, tick_length
+from shortlist.value import OutcomeName
 
 
 class FeaturesConfig(Config):
@@ -114,8 +115,24 @@ class RunConfig(Config):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     train: TrainConfig
+    value: dict[OutcomeName, float] = Field(default_factory=dict)
+    """Outcomes of a recommendation and their weights (docs/value.md). The ranker `value` orders
+    items by the expected weighted sum, and rankers are then compared by it. Empty: rankers are
+    compared by nDCG."""
     evaluate: EvaluateConfig = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    @model_validator(mode="after")
+    def _value_has_a_ranker(self) -> "RunConfig":
+        named = any(ranker.kind == "value" for ranker in self.train.rankers)
+        if self.value and not any(self.value.values()):
+            raise ValueError("value: all weights are 0, want at least one other number")
+        if named and not self.value:
+            raise ValueError(
+                "train.rankers has the ranker value, which needs [value] with outcomes and weights,"
+                " such as `purchase = 1.0`"
+            )
+        return self
 
     @property
     def tick(self) -> int:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from flows.runtime.memory import release_memory
 from flows.runtime.progress import skip, timed
 from flows.runtime.runs import Run
 from shortlist.plain_json import write_json
@@ -48,6 +49,7 @@ class Steps:
         self.run.steps.mkdir(exist_ok=True)
         write_json(self.run.steps / f"{name}.json", self.finished[name])
         self.on_finished(name)
+        release_memory()
         return result
 
     def redo(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:

@@ -32,8 +32,9 @@ from shortlist.features.pack import FeaturePack, ItemState
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.lake import Lake
 from shortlist.lake.snapshot import LakeError
-from shortlist.splits import Requests, Windows, draw_requests
+from shortlist.splits import HORIZON, Requests, Windows, draw_requests
 from shortlist.ticks import newest_tick
+from shortlist.value import Reactions, event_types_of
 
 BATCH = 256
 """Number of requests ranked together; it limits the memory of the (B, C, F) float32 features."""
@@ -57,6 +58,8 @@ class RunData:
     """Microseconds after which an item may be recommended again; None: never."""
     lake: Lake | None = None
     """The lake at the run's snapshot, for `reviews`; None: there are none."""
+    outcomes: tuple[str, ...] = ()
+    """Names of the outcomes in the run's `[value]`."""
     drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
     """Cache of `draw_window`: (window, seed, maximum requests per user) -> requests."""
 
@@ -85,6 +88,21 @@ class RunData:
         kept = pc.and_(events.column(c.TEXT).is_valid(), events.column(c.ITEM_ID).is_valid())
         columns = [c.ITEM_ID, c.EVENT_TIMESTAMP, c.INGESTED_AT, c.SOURCE, c.TEXT]
         return events.select(columns).filter(kept)
+
+    @cached_property
+    def reactions(self) -> Reactions:
+        """The events from which the outcomes are read."""
+        assert self.lake is not None, "a run with [value] has a lake"
+        events = self.lake.interactions(event_types=event_types_of(self.outcomes))
+        users = events.column(c.USER_ID).to_numpy().astype(str)
+        order = np.argsort(users, kind="stable")  # events are sorted by time
+        return Reactions(
+            users=users[order],
+            item_idx=self.catalogue.vocab.encode(events.column(c.ITEM_ID).to_pylist())[order],
+            event_type=events.column(c.EVENT_TYPE).to_numpy().astype(str)[order],
+            time=microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()[order],
+            value=events.column(c.VALUE).to_numpy().astype(np.float64)[order],
+        )
 
     @cached_property
     def searches(self) -> pa.Table | None:
@@ -116,6 +134,7 @@ def load_run_data(settings: Settings, run: Run) -> RunData:
         versions=lake.item_versions(COLUMNS),
         repeat_after=run.config.data.repeat_after,
         lake=lake,
+        outcomes=tuple(run.config.value),
     )
 
 
@@ -224,6 +243,8 @@ class EvaluationBatch:
     relevant: list[np.ndarray]  # item_idx of the user's new, available items of the next 24 h
     next_set: list[np.ndarray]  # item_idx of those that the user chose on the requested page
     context_ids: list[str]
+    outcomes: list[tuple[np.ndarray, np.ndarray]] | None = None
+    """What each user did within 24 h: item_idx (M,) and amounts (M, S); None without `[value]`."""
     catalogues: CatalogueHistory | None = None
     """The catalogue as of any time; None: the catalogue of the models is used."""
     moment: int = 0
@@ -262,6 +283,12 @@ def judged_requests(
     ]
     read = reader.read(requests.user_ids, contexts, requests.at)
     encode = run_data.catalogue.vocab.encode
+    outcomes = None
+    if run_data.outcomes:
+        until = np.minimum(requests.at + HORIZON, run_data.windows[window][1])
+        outcomes = run_data.reactions.outcomes(
+            requests.user_ids, requests.at, run_data.outcomes, until=until
+        )
     seen_as_of = np.stack(
         [newest_tick(requests.at, config.tick), run_data.catalogues.moments(requests.at)]
     )
@@ -290,6 +317,7 @@ def judged_requests(
                     context_ids=[contexts[i] for i in rows],
                     relevant=[available(requests.relevant[i]) for i in rows],
                     next_set=[available(requests.next_set[i]) for i in rows],
+                    outcomes=None if outcomes is None else [outcomes[i] for i in rows],
                     catalogues=run_data.catalogues,
                     moment=moment,
                 )

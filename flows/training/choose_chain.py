@@ -8,13 +8,14 @@ removal in this order, least important first. Each smaller chain is compared wit
 sources, so that small losses don't add up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from flows.training.ranking_data import RankingWindow
+from models.data import mean_over_users
 from models.ranking.protocol import scores_of
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
@@ -178,20 +179,29 @@ def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict
 
 
 def best_ranker(
-    rankers: dict[str, Any], valid: RankingWindow
+    rankers: dict[str, Any], valid: RankingWindow, *, value: Mapping[str, float] = {}
 ) -> tuple[str | None, dict[str, float]]:
     """Choose a ranker on validation; a more expensive one must be significantly better.
 
+    Args:
+        value: the run's `[value]`. If it isn't empty, rankers are compared by the discounted value
+            of their first 10 items, otherwise by nDCG@10.
+
     Returns:
-        Type of the chosen ranker, None for reciprocal rank fusion; and {ranker type: mean nDCG@10}.
+        Type of the chosen ranker, None for reciprocal rank fusion; and {ranker type: its mean}.
     """
     data = valid.data
+    weights = np.array(list(value.values()))
+
+    def judge(scores: np.ndarray) -> np.ndarray:
+        return data.value(scores, weights) if value else data.ndcg(scores)
+
     by_cost = sorted(rankers, key=KINDS.index)
-    best, best_ndcg = "fusion", data.ndcg(valid.fused)
-    figures = {best: data.mean_ndcg(valid.fused)}
+    best, of_best = "fusion", judge(valid.fused)
+    figures = {best: mean_over_users(data.users, of_best)}
     for ranker_type in by_cost:
-        scores = scores_of(rankers[ranker_type], data)
-        figures[ranker_type] = data.mean_ndcg(scores)
-        if costs(data.users, best_ndcg, data.ndcg(scores))["costs"]:
-            best, best_ndcg = ranker_type, data.ndcg(scores)
+        found = judge(scores_of(rankers[ranker_type], data))
+        figures[ranker_type] = mean_over_users(data.users, found)
+        if costs(data.users, of_best, found)["costs"]:
+            best, of_best = ranker_type, found
     return (None if best == "fusion" else best), figures

@@ -4,7 +4,7 @@ Shapes: R candidates of all requests, S candidate sources.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,13 @@ import numpy as np
 from flows.runtime.configuration import RunConfig
 from flows.training.assemble import EvaluationBatch
 from models.queries import Candidates
-from models.ranking.protocol import Ranker, RankingData
+from models.ranking.protocol import Ranker, RankingData, RankingError
 from models.ranking.registry import RankerConfig, fit_ranker
+from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
 from models.training import TrainingOptions
+from shortlist.value import amounts_at
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ def assemble_ranking(
                 users=tick.queries.user_ids,
                 schema=chain.schema,
                 queries=tick.queries,
+                outcomes=None
+                if tick.outcomes is None
+                else amounts_at(shortlist.item_idx, tick.outcomes, tick.outcomes[0][1].shape[1]),
             )
         )
         found_by.append(shortlist.found_by()[real])
@@ -143,17 +148,32 @@ def ranker_options(config: RunConfig) -> TrainingOptions:
 
 
 def fit_rankers(
-    configs: Sequence[RankerConfig], window: RankingWindows, options: TrainingOptions
+    configs: Sequence[RankerConfig],
+    window: RankingWindows,
+    options: TrainingOptions,
+    *,
+    value: Mapping[str, float] = {},
 ) -> dict[str, Ranker]:
     """Fit all rankers in the given order; return {ranker type: ranker}.
 
     A blend or stack should come after its members, because it uses fitted rankers.
+
+    Args:
+        value: the run's `[value]`.
     """
     rankers: dict[str, Ranker] = {}
     for ranker in configs:
         started = time.perf_counter()
-        rankers[ranker.kind] = fit_ranker(
-            ranker, window.train.data, window.valid.data, options, fitted=rankers
-        )
+        if isinstance(ranker, ValueHeadsConfig):
+            ranker = ranker.model_copy(update={"weights": dict(value)})
+        try:
+            rankers[ranker.kind] = fit_ranker(
+                ranker, window.train.data, window.valid.data, options, fitted=rankers
+            )
+        except RankingError as error:
+            if not isinstance(ranker, ValueHeadsConfig):
+                raise
+            print(f"left out: {error}")
+            continue
         print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
     return rankers

@@ -83,10 +83,11 @@ def train_ranking(
     window = everything if same else None
     del everything  # free its memory before the data of the chosen chain is assembled
     window = window or RankingWindows.of(chosen, ticks, gathered)
-    rankers = fit_rankers(config.train.rankers, window, options)
-    ranker_type, figures = best_ranker(rankers, window.valid)
+    rankers = fit_rankers(config.train.rankers, window, options, value=config.value)
+    ranker_type, figures = best_ranker(rankers, window.valid, value=config.value)
     print(
-        f"chain: {ranker_type or 'fusion of ranks'} orders best on validation: " + as_text(figures)
+        f"chain: {ranker_type or 'fusion of ranks'} orders best on validation by"
+        f" {'value' if config.value else 'nDCG'}@10: " + as_text(figures)
     )
     if ranker_type is not None:
         folder = run.staging / "ranker"
@@ -108,7 +109,8 @@ def train_ranking(
         "ranking_schema": chosen.schema.to_json(),
         "chain_verdict": [*choice.verdict, fallback.verdict, search.verdict],
         "chain_figures": choice.figures
-        | {"rankers": figures, "short_history": fallback.figures, "search": search.figures},
+        | {"rankers": figures, "short_history": fallback.figures, "search": search.figures}
+        | ({"heads": rankers["value"].figures} if "value" in rankers else {}),
     }
 
 
@@ -128,8 +130,7 @@ def choose(chain: Chain, everything: RankingWindows, options: TrainingOptions) -
 
     def probe_without(left_out: tuple[str, ...]) -> np.ndarray:
         fewer = valid.without_sources(left_out)
-        learned_from = everything.train.data.without_sources(left_out)
-        ranker = fit_lambdamart(PROBE, learned_from, fewer, options)
+        ranker = fit_lambdamart(PROBE, everything.train.data, fewer, options)
         return scores_of(ranker, fewer)
 
     return choose_sources(

@@ -20,7 +20,7 @@ from pydantic import Field
 from models.ranking.protocol import RankingData
 from models.ranking.schema import Schema
 from models.ranking.tree_scores import MAX_LEAVES
-from models.ranking.trees import TreeRanker, reproducible
+from models.ranking.trees import TreeRanker, reproducible, rows_in_batches
 from models.training import TrainingOptions
 from shortlist.config import Config
 
@@ -69,15 +69,23 @@ def fit_lambdamart(
 ) -> Lambdamart:
     """Train the models, with early stopping on the nDCG@10 of `validation`.
 
+    Args:
+        validation: if it has fewer features than `train`, only these are read.
+
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
     import lightgbm as lgb
 
-    learnable = train.learnable()
+    requests = train.learnable_requests()
+    rows = train.rows[requests]
+    rows = rows[rows >= 0]
+    schema = validation.schema
+    columns = np.array([train.schema.names.index(name) for name in schema.names])
+    group = train.group[requests]
     leaf = config.min_data_in_leaf
     if leaf is None:
-        leaf = int(np.clip(len(learnable.label) * MIN_LEAF_SHARE, 20, MAX_MIN_LEAF))
+        leaf = int(np.clip(len(rows) * MIN_LEAF_SHARE, 20, MAX_MIN_LEAF))
     params = {
         "objective": "lambdarank",
         "metric": "None",
@@ -91,15 +99,14 @@ def fit_lambdamart(
         "lambda_l2": config.lambda_l2,
     }
     dataset = lgb.Dataset(
-        learnable.x,
-        label=learnable.label,
-        group=learnable.group,
-        weight=np.repeat(learnable.user_weights(), learnable.group),
+        rows_in_batches(train.x, rows, columns),
+        label=train.label[rows],
+        group=group,
+        weight=np.repeat(train.user_weights(requests), group),
         # By position: LightGBM refuses some characters that names of user attributes may contain.
-        categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
+        categorical_feature=[schema.names.index(name) for name in schema.categorical],
         params=params | reproducible(options, name="lambdamart 0"),
     ).construct()
-    del learnable  # LightGBM has its binned copy, which needs a quarter of the memory
     watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
     boosters = []
     for n in range(config.num_models):

@@ -16,6 +16,7 @@ from models.data import mean_over_users
 from models.queries import Queries
 from models.ranking.requests import History, Requests
 from models.ranking.schema import RankingSchema, Schema
+from shortlist.value import discounted
 
 
 class RankingError(ValueError):
@@ -60,6 +61,9 @@ class RankingData:
     schema: Schema
     history: History | None = None
     """Histories of the requests; None: no request has one."""
+    outcomes: np.ndarray | None = None
+    """(R, S) float32: what the user did with each candidate, in the order of the run's `[value]`;
+    None: the run has no `[value]`."""
 
     @classmethod
     def from_requests(
@@ -71,6 +75,7 @@ class RankingData:
         users: Sequence[str],
         schema: Schema,
         queries: Queries | None = None,
+        outcomes: np.ndarray | None = None,
     ) -> "RankingData":
         """Build the data from arrays that are padded to C candidates per request.
 
@@ -80,6 +85,7 @@ class RankingData:
             relevant: relevant item_idx of each request.
             users: user id of each request.
             queries: the requests, whose histories are kept; None: no histories.
+            outcomes: (G, C, S); None: there are none.
         """
         real = candidates > 0
         label = np.stack(
@@ -94,6 +100,7 @@ class RankingData:
             num_relevant=np.array([len(np.unique(wanted)) for wanted in relevant], dtype=np.int64),
             schema=schema,
             history=None if queries is None else History.of(queries),
+            outcomes=None if outcomes is None else outcomes[real],
         )
 
     @classmethod
@@ -116,6 +123,9 @@ class RankingData:
             num_relevant=np.concatenate([part.num_relevant for part in parts]),
             schema=parts[0].schema,
             history=History.concat([part.requests.history for part in parts]),
+            outcomes=None
+            if parts[0].outcomes is None
+            else np.concatenate([part.outcomes for part in parts if part.outcomes is not None]),
         )
 
     def __len__(self) -> int:
@@ -148,6 +158,7 @@ class RankingData:
             num_relevant=self.num_relevant[requests],
             schema=self.schema,
             history=None if self.history is None else self.history.take(requests),
+            outcomes=None if self.outcomes is None else self.outcomes[rows],
         )
 
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
@@ -162,9 +173,15 @@ class RankingData:
         place = {name: column for column, name in enumerate(self.schema.names)}
         return replace(self, x=self.x[:, [place[name] for name in schema.names]], schema=schema)
 
-    def user_weights(self) -> np.ndarray:
-        """Return (G,) float32 request weights that give each user the same total weight; mean 1."""
-        _, rows, counts = np.unique(np.asarray(self.users), return_inverse=True, return_counts=True)
+    def user_weights(self, requests: np.ndarray | None = None) -> np.ndarray:
+        """Return (G,) float32 request weights that give each user the same total weight; mean 1.
+
+        Args:
+            requests: the requests to weigh; None: all.
+        """
+        users = np.asarray(self.users)
+        users = users if requests is None else users[requests]
+        _, rows, counts = np.unique(users, return_inverse=True, return_counts=True)
         weights = 1 / counts[rows]
         return (weights / weights.mean()).astype(np.float32)
 
@@ -176,6 +193,10 @@ class RankingData:
         Raises:
             RankingError: no request has both.
         """
+        return self.take(self.learnable_requests())
+
+    def learnable_requests(self) -> np.ndarray:
+        """Return the numbers of the requests of `learnable`."""
         owner = np.repeat(np.arange(len(self)), self.group)
         relevant = np.bincount(owner, weights=self.label, minlength=len(self))
         kept = np.flatnonzero((relevant > 0) & (relevant < self.group))
@@ -184,22 +205,36 @@ class RankingData:
                 f"none of {len(self)} requests has both a relevant and an irrelevant candidate;"
                 " a ranker cannot learn from them (do the candidate sources find any items?)"
             )
-        return self.take(kept)
+        return kept
 
     def ndcg(self, scores: np.ndarray, *, k: int = 10) -> np.ndarray:
         """Return the nDCG@k of (R,) scores per request, (G,); NaN without relevant items.
 
         Relevant items that no source retrieved count as missed.
         """
+        gain = np.append(self.label, 0)[self._best(scores, k=k)]
+        discount = 1 / np.log2(np.arange(2, k + 2))
+        ideal = np.concatenate([[np.nan], np.cumsum(discount)])
+        return gain @ discount[: gain.shape[1]] / ideal[np.minimum(self.num_relevant, k)]
+
+    def value(self, scores: np.ndarray, weights: np.ndarray, *, k: int = 10) -> np.ndarray:
+        """Return the discounted value of the first k items by (R,) scores per request: (G,).
+
+        Args:
+            weights: (S,) weights of the outcomes.
+        """
+        assert self.outcomes is not None, "the run has no [value]"
+        value = np.append(self.outcomes @ weights.astype(np.float32), 0)
+        return discounted(value[self._best(scores, k=k)])
+
+    def _best(self, scores: np.ndarray, *, k: int) -> np.ndarray:
+        """Return the rows of the best k candidates of each request, best first, -1 for padding."""
         padded = np.append(scores, -np.inf)[self.rows]  # row -1 reads the appended padding
         depth = min(k, padded.shape[1])
         best = np.sort(np.argpartition(-padded, depth - 1, axis=1)[:, :depth], axis=1)
         order = np.argsort(-np.take_along_axis(padded, best, axis=1), axis=1, kind="stable")
         best = np.take_along_axis(best, order, axis=1)
-        gain = np.append(self.label, 0)[np.take_along_axis(self.rows, best, axis=1)]
-        discount = 1 / np.log2(np.arange(2, k + 2))
-        ideal = np.concatenate([[np.nan], np.cumsum(discount)])
-        return gain @ discount[:depth] / ideal[np.minimum(self.num_relevant, k)]
+        return np.take_along_axis(self.rows, best, axis=1)
 
     def mean_ndcg(self, scores: np.ndarray, *, k: int = 10) -> float:
         """Return the nDCG@k of (R,) scores: mean per user, then over users."""

@@ -19,9 +19,12 @@ from models.ranking.neural.fit import fit_neural
 from models.ranking.neural.ranker import NETWORKS, NeuralRanker, NeuralRankerConfig
 from models.ranking.protocol import Ranker, RankingData
 from models.ranking.stack import Stack, StackConfig, fit_stack
+from models.ranking.value_heads import ValueHeads, ValueHeadsConfig, fit_value_heads
 from models.training import TrainingOptions
 
-AnyRankerConfig = LambdamartConfig | NeuralRankerConfig | BlendConfig | StackConfig
+AnyRankerConfig = (
+    LambdamartConfig | NeuralRankerConfig | ValueHeadsConfig | BlendConfig | StackConfig
+)
 RankerConfig = Annotated[AnyRankerConfig, Field(discriminator="kind")]
 
 
@@ -29,7 +32,7 @@ RankerConfig = Annotated[AnyRankerConfig, Field(discriminator="kind")]
 class Entry:
     """Config class, fit function and load function of a ranker type."""
 
-    config: type[LambdamartConfig] | type[NeuralRankerConfig]
+    config: type[LambdamartConfig] | type[NeuralRankerConfig] | type[ValueHeadsConfig]
     fit: Callable[[Any, RankingData, RankingData, TrainingOptions], Ranker]
     load: Callable[[Path], Ranker]
 
@@ -39,6 +42,7 @@ RANKERS: dict[str, Entry] = {
     **{
         kind: Entry(entry.config, fit_neural, NeuralRanker.load) for kind, entry in NETWORKS.items()
     },
+    "value": Entry(ValueHeadsConfig, fit_value_heads, ValueHeads.load),
 }
 KINDS = (*RANKERS, "blend", "stack")
 """All ranker types, in the order of their cost."""

@@ -78,3 +78,23 @@ def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
         "force_row_wise": True,
         "verbosity": -1,
     }
+
+
+def rows_in_batches(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> "lgb.Sequence":
+    """Return chosen rows and columns of (R, F) features, as a data set of LightGBM reads them.
+
+    LightGBM copies an array before it bins it; a `Sequence` is read in batches, so that no copy of
+    the features is made.
+    """
+    import lightgbm as lgb
+
+    class Rows(lgb.Sequence):
+        batch_size = 8192
+
+        def __getitem__(self, which: Any) -> np.ndarray:
+            return x[rows[which]][..., columns].astype(np.float64)
+
+        def __len__(self) -> int:
+            return len(rows)
+
+    return Rows()

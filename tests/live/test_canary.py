@@ -7,6 +7,7 @@ by popularity, which is loudness here. It wins on click-through, and the board s
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ WORLD = """
 name = "bait"
 days = 30
 [population]
-users = 1500
+users = 3000
 users_per_day = 4
 [catalogue]
 items = 200
@@ -186,7 +187,7 @@ def test_a_click_bait_challenger_is_stopped_by_itself(tmp_path, monkeypatch):
             stopped = httpx.post(
                 f"{service}/recommend", json={"user_id": setting.user_ids[0], "arm": "new"}
             )
-    assert running_experiment(settings) is None, "the canary still runs"
+    assert running_experiment(settings) is None, f"the canary still runs: {board_of(settings)}"
     outcome = past_experiments(settings)[0]["outcome"]
     assert outcome.startswith("stopped by 'clicks rise and"), outcome
     assert ReleaseStore(settings.releases).current_id() == champion
@@ -200,6 +201,14 @@ def test_a_click_bait_challenger_is_stopped_by_itself(tmp_path, monkeypatch):
     assert stopped.status_code == 400, "no arm is left"
     latest = json.loads((settings.reports / "latest.json").read_text())
     assert "stopped by" in Path(latest["report"]).read_text() or latest["verdict"] == "hold"
+
+
+def board_of(settings: Settings) -> str:
+    """Return what the newest morning page says about the rules that compare arms."""
+    latest = json.loads((settings.reports / "latest.json").read_text())
+    page = (Path(latest["report"]).parent / "morning.html").read_text()
+    text = " ".join(re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+    return " | ".join(re.findall(r"(?:clicks rise|canary:) .{0,200}", text))
 
 
 def canary(challenger: str) -> ExperimentConfig:

@@ -29,6 +29,7 @@ from models.ranking.protocol import (
 from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
 from models.ranking.schema import RankingSchema
 from models.ranking.stack import StackConfig
+from models.ranking.value_heads import ValueHeadsConfig
 from models.training import OptimiserConfig, TrainingOptions
 from shortlist.config import Config
 
@@ -49,6 +50,9 @@ CONFIGS = {
     "dcnv2": Dcnv2Config(**QUICK, rank=8),
     "din": DinConfig(**QUICK),
     "transformer": TransformerConfig(**QUICK, model_dim=16),
+    "value": ValueHeadsConfig(
+        weights={"click": 1.0}, num_rounds=60, min_data_in_leaf=10, learning_rate=0.2
+    ),
     "blend": BlendConfig(),
     "stack": StackConfig(members=("deepfm",), folds=2, trees=TREES),
 }
@@ -70,7 +74,17 @@ def make_data(seed: int, *, requests: int = 200) -> RankingData:
     best = np.argsort(-signal, axis=1)[:, :2]
     relevant = list(np.take_along_axis(candidates, best, axis=1))
     users = [f"u{i % 40}" for i in range(requests)]
-    return RankingData.from_requests(x, candidates, relevant, users=users, schema=SCHEMA)
+    clicked = np.stack(
+        [np.isin(row, wanted) for row, wanted in zip(candidates, relevant, strict=True)]
+    )
+    return RankingData.from_requests(
+        x,
+        candidates,
+        relevant,
+        users=users,
+        schema=SCHEMA,
+        outcomes=clicked[..., None].astype(np.float32),
+    )
 
 
 @pytest.fixture(scope="module")

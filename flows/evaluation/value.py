@@ -1,0 +1,106 @@
+"""Value of ranked lists: what users did with the items, weighted by the run's `[value]`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flows.evaluation.judge import Lists
+from flows.training.assemble import EvaluationBatch
+from models.ranking.value_heads import ValueHeads
+from models.recommend.chain import Chain
+from shortlist.metrics import bootstrap_mean, paired_difference
+from shortlist.value import amounts_at, discounted, value_of
+
+MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the value formula in the curve; the rest is the first outcome alone."""
+DRAWS = 500
+
+
+def value_figures(
+    methods: Mapping[str, Lists],
+    ticks: list[EvaluationBatch],
+    weights: Mapping[str, float],
+    *,
+    k: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Return, for each method, `value@k` and the amount of each outcome in the first k items.
+
+    Also `value@k lead`: the paired difference, chain minus the method. Means are over users, with
+    95% intervals.
+    """
+    users = [user for tick in ticks for user in tick.queries.user_ids]
+    outcomes = [pair for tick in ticks for pair in tick.outcomes or []]
+    names = list(weights)
+    of_method = {
+        name: amounts_at(lists.item_idx[:, :k], outcomes, len(names))
+        for name, lists in methods.items()
+    }
+    values = {
+        name: discounted(value_of(amounts, names, weights)) for name, amounts in of_method.items()
+    }
+    out: dict[str, dict[str, Any]] = {}
+    for name, amounts in of_method.items():
+        rng = np.random.default_rng(seed)
+        out[name] = {f"value@{k}": bootstrap_mean(users, values[name], rng=rng, draws=DRAWS)}
+        for column, outcome in enumerate(names):
+            out[name][f"{outcome}@{k}"] = bootstrap_mean(
+                users, amounts[..., column].sum(1).astype(np.float64), rng=rng, draws=DRAWS
+            )
+        if name != "chain":
+            out[name][f"value@{k} lead"] = paired_difference(
+                users, values["chain"], values[name], rng=np.random.default_rng(seed), draws=DRAWS
+            )
+    return out
+
+
+def value_curve(
+    chain: Chain, ticks: list[EvaluationBatch], weights: Mapping[str, float], *, k: int
+) -> dict[str, Any]:
+    """Return what is gained and lost between the first outcome alone and the value formula.
+
+    Each point orders the lists by a mix of the two, on the validation window with a chain that was
+    fitted before it.
+
+    Returns:
+        {"window", "outcome": the first outcome, "curve": points with "share" of the formula,
+        "value@k" and the amount of the outcome}; an empty curve if the ranker isn't `value`.
+    """
+    names = list(weights)
+    first = names[0]
+    points = []
+    if isinstance(chain.ranker, ValueHeads):
+        users = [user for tick in ticks for user in tick.queries.user_ids]
+        outcomes = [pair for tick in ticks for pair in tick.outcomes or []]
+        for share in MIXES:
+            mixed = {name: share * weight for name, weight in weights.items()}
+            mixed[first] += 1 - share
+            lists = _lists(chain, chain.ranker.with_weights(mixed), ticks, k=k)
+            amounts = amounts_at(lists, outcomes, len(names))
+            value = discounted(value_of(amounts, names, weights))
+            rng = np.random.default_rng(0)
+            points.append(
+                {
+                    "share": share,
+                    f"value@{k}": _mean(users, value, rng),
+                    f"{first}@{k}": _mean(users, amounts[..., 0].sum(1).astype(np.float64), rng),
+                }
+            )
+    return {"window": "validation", "outcome": first, "curve": points}
+
+
+def _lists(chain: Chain, ranker: ValueHeads, ticks: list[EvaluationBatch], *, k: int) -> np.ndarray:
+    before, parts = chain.ranker, []
+    chain.ranker = ranker
+    try:
+        for tick in ticks:
+            found = tick.over(chain).rank(tick.queries, tick.items, k=k).item_idx
+            parts.append(np.pad(found[:, :k], ((0, 0), (0, max(0, k - found.shape[1])))))
+    finally:
+        chain.ranker = before
+    return np.concatenate(parts)
+
+
+def _mean(users: list[str], values: np.ndarray, rng: np.random.Generator) -> float:
+    return round(bootstrap_mean(users, values, rng=rng, draws=1)["mean"], 4)

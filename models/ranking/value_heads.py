@@ -1,0 +1,301 @@
+"""Value ranker: a head per outcome predicts it, and the score is their weighted sum.
+
+Each head is a model of boosted trees (LightGBM) over the features of the other rankers. Outcomes
+that happen or not (click, purchase, return) have the logistic loss, amounts (watch minutes, grades)
+the squared error. Predictions of the former are calibrated by Platt's scaling on validation (Platt
+1999), so that weights mean what they say: a purchase of weight 1 counts ten times a click of weight
+0.1. Weights can be changed without a new training. Separate heads with a formula follow Zhao et al.
+2019; heads share features but no layers.
+
+Shapes: R candidates, F features, S outcomes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from models.ranking.protocol import RankingData, RankingError
+from models.ranking.requests import Requests
+from models.ranking.tree_scores import MAX_LEAVES, TreeScores
+from models.ranking.trees import reproducible
+from models.training import TrainingOptions
+from shortlist.config import Config
+from shortlist.value import OUTCOMES, OutcomeName
+
+ABOUT = "value.json"
+MIN_POSITIVES = 20
+"""An outcome that happened to fewer training candidates gets no head; it counts as 0."""
+BINS = 10
+
+
+class ValueHeadsConfig(Config):
+    """Hyperparameters of the heads, named as in LightGBM."""
+
+    kind: Literal["value"] = "value"
+    weights: dict[OutcomeName, float] = Field(default_factory=dict)
+    """The run's `[value]`, which is inserted; set that instead."""
+    num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
+    learning_rate: float = Field(default=0.05, gt=0)
+    num_rounds: int = Field(default=300, ge=1)
+    early_stopping_rounds: int = Field(default=30, ge=1)
+    min_data_in_leaf: int = Field(default=100, ge=1)
+    feature_fraction: float = Field(default=0.25, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
+    lambda_l2: float = Field(default=5.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The model of one outcome."""
+
+    name: str
+    text: str  # LightGBM's text format
+    happens: bool  # True: a probability; False: an amount
+    slope: float = 1.0
+    offset: float = 0.0
+    """A probability is sigmoid(slope * margin + offset)."""
+
+    @cached_property
+    def _scores(self) -> TreeScores:
+        return TreeScores.parse([self.text])
+
+    def margin(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self._scores(x), dtype=np.float64)
+
+    def expected(self, x: np.ndarray) -> np.ndarray:
+        """Return the expected outcome of candidates: (R, F) -> (R,) float64."""
+        margin = self.margin(x)
+        return sigmoid(self.slope * margin + self.offset) if self.happens else margin
+
+
+class ValueHeads:
+    """Ranker whose score is the expected value of a candidate, in units of the weights."""
+
+    name = "value"
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        weights: Mapping[str, float],
+        *,
+        figures: dict[str, Any] | None = None,
+    ):
+        """
+        Args:
+            figures: quality of each head on validation.
+        """
+        self.heads = list(heads)
+        self.weights = dict(weights)
+        self.figures = figures or {}
+
+    def with_weights(self, weights: Mapping[str, float]) -> "ValueHeads":
+        """Return a ranker with the same heads and other weights; missing ones are 0."""
+        return ValueHeads(self.heads, weights, figures=self.figures)
+
+    def predict(
+        self, x: np.ndarray, item_idx: np.ndarray, requests: Requests | None = None
+    ) -> np.ndarray:
+        """Score candidates: x (R, F) float32 -> (R,) float32. Other arguments are not used."""
+        total = np.zeros(len(x))
+        for head in self.heads:
+            weight = self.weights.get(head.name, 0.0)
+            if weight:
+                total += weight * head.expected(x)
+        return total.astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write each head in LightGBM's text format, and weights and scaling as JSON."""
+        heads = [
+            {"name": h.name, "happens": h.happens, "slope": h.slope, "offset": h.offset}
+            for h in self.heads
+        ]
+        for head in self.heads:
+            (folder / f"head-{head.name}.txt").write_text(head.text)
+        about = {"weights": self.weights, "heads": heads, "figures": self.figures}
+        (folder / ABOUT).write_text(json.dumps(about, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "ValueHeads":
+        about = json.loads((folder / ABOUT).read_text())
+        heads = [
+            Head(text=(folder / f"head-{head['name']}.txt").read_text(), **head)
+            for head in about["heads"]
+        ]
+        return cls(heads, about["weights"], figures=about["figures"])
+
+
+@dataclass
+class _Sets:
+    """LightGBM's data sets of training and validation, whose labels are replaced for each head."""
+
+    train: Any
+    valid: Any
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def fit_value_heads(
+    config: ValueHeadsConfig,
+    train: RankingData,
+    validation: RankingData,
+    options: TrainingOptions,
+) -> ValueHeads:
+    """Train a head for each outcome with a weight, with early stopping on its validation loss.
+
+    Raises:
+        RankingError: the data has no outcomes, or none of them happened MIN_POSITIVES times.
+    """
+    names = list(config.weights)
+    if train.outcomes is None or validation.outcomes is None or not names:
+        raise RankingError("the ranker value needs [value] with outcomes and weights")
+    sets = _data_sets(config, train, validation, options)
+    heads, figures = [], {}
+    for column, name in enumerate(names):
+        label, judged = train.outcomes[:, column], validation.outcomes[:, column]
+        happened = int(np.count_nonzero(label))
+        if happened < MIN_POSITIVES:
+            figures[name] = {"training_events": happened, "head": False}
+            continue
+        head = _fit_head(config, name, sets, label, judged, options)
+        head, quality = calibrated(head, validation, judged)
+        heads.append(head)
+        figures[name] = {"training_events": happened, "head": True} | quality
+    if not heads:
+        raise RankingError(
+            f"the ranker value: none of {', '.join(names)} happened to {MIN_POSITIVES} candidates"
+            " of the ranker's training window; want other outcomes in [value] or a longer log"
+        )
+    return ValueHeads(heads, config.weights, figures=figures)
+
+
+def _data_sets(
+    config: ValueHeadsConfig, train: RankingData, validation: RankingData, options: TrainingOptions
+) -> _Sets:
+    import lightgbm as lgb
+
+    params = {
+        "num_leaves": config.num_leaves,
+        "learning_rate": config.learning_rate,
+        "min_data_in_leaf": config.min_data_in_leaf,
+        "feature_fraction": config.feature_fraction,
+        "bagging_fraction": config.bagging_fraction,
+        "bagging_freq": 1,
+        "lambda_l2": config.lambda_l2,
+    } | reproducible(options, name="value")
+    data = lgb.Dataset(
+        train.x,
+        label=train.label,
+        categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
+        params=params,
+        free_raw_data=False,
+    ).construct()
+    return _Sets(data, data.create_valid(validation.x, label=validation.label), params)
+
+
+def _fit_head(
+    config: ValueHeadsConfig,
+    name: str,
+    sets: _Sets,
+    label: np.ndarray,
+    judged: np.ndarray,
+    options: TrainingOptions,
+) -> Head:
+    import lightgbm as lgb
+
+    happens = OUTCOMES[name].amount is None
+    sets.train.set_label(label)
+    sets.valid.set_label(judged)
+    objective = {"objective": "binary" if happens else "regression"}
+    booster = lgb.train(
+        sets.params | objective | reproducible(options, name=f"value {name}"),
+        sets.train,
+        num_boost_round=config.num_rounds,
+        valid_sets=[sets.valid],
+        callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
+    )
+    return Head(name, booster.model_to_string(num_iteration=booster.best_iteration), happens)
+
+
+def calibrated(head: Head, data: RankingData, label: np.ndarray) -> tuple[Head, dict[str, float]]:
+    """Return the head with Platt's scaling fitted on `data`, and its figures.
+
+    The expected calibration error is measured by cross-fitting: the scaling of one half of the
+    users is evaluated on the other half.
+
+    Args:
+        label: (R,) outcomes of the candidates.
+    """
+    margin = head.margin(data.x)
+    if not head.happens:
+        error = float(np.sqrt(np.mean((margin - label) ** 2)))
+        return head, {"rmse": round(error, 4), "mean": round(float(label.mean()), 4)}
+    users = np.unique(np.asarray(data.users), return_inverse=True)[1]
+    half = np.repeat(users % 2, data.group).astype(bool)
+    probability = np.empty(len(label))
+    for fold in (half, ~half):
+        slope, offset = platt(margin[~fold], label[~fold])
+        probability[fold] = sigmoid(slope * margin[fold] + offset)
+    slope, offset = platt(margin, label)
+    return replace(head, slope=slope, offset=offset), {
+        "auc": round(auc(margin, label), 4),
+        "logloss": round(log_loss(probability, label), 5),
+        "ece": round(calibration_error(probability, label), 5),
+        "ece_uncalibrated": round(calibration_error(sigmoid(margin), label), 5),
+    }
+
+
+def platt(margin: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return (slope, offset) of the logistic regression of labels on margins, by Newton's method.
+
+    (1, 0) if there are too few labels of a class, or the slope would not be positive.
+    """
+    positives = int(label.sum())
+    if min(positives, len(label) - positives) < MIN_POSITIVES:
+        return 1.0, 0.0
+    x = np.stack([margin, np.ones(len(margin))], axis=1)
+    weights = np.array([1.0, 0.0])
+    for _ in range(25):
+        p = sigmoid(x @ weights)
+        # Platt's priors would matter for few labels only; a small ridge keeps the step finite.
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(hessian, x.T @ (p - label))
+        weights = weights - step
+        if np.abs(step).max() < 1e-8:
+            break
+    slope, offset = float(weights[0]), float(weights[1])
+    return (slope, offset) if slope > 0 and np.isfinite(weights).all() else (1.0, 0.0)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
+
+
+def auc(score: np.ndarray, label: np.ndarray) -> float:
+    """Return the area under the ROC curve; NaN if one class is missing. Ties count half."""
+    positives = int(label.sum())
+    negatives = len(label) - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = np.cumsum(count) - (count - 1) / 2  # mean rank of equal scores
+    return float(
+        (rank[place][label > 0].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    )
+
+
+def log_loss(probability: np.ndarray, label: np.ndarray) -> float:
+    p = np.clip(probability, 1e-12, 1 - 1e-12)
+    return float(-np.mean(np.where(label > 0, np.log(p), np.log(1 - p))))
+
+
+def calibration_error(probability: np.ndarray, label: np.ndarray) -> float:
+    """Return the expected calibration error over BINS bins of equal size (Guo et al. 2017)."""
+    order = np.argsort(probability, kind="stable")
+    parts = np.array_split(order, BINS)
+    gaps = [abs(probability[p].mean() - label[p].mean()) * len(p) for p in parts if len(p)]
+    return float(sum(gaps) / max(len(label), 1))
