@@ -53,7 +53,7 @@ def tune_flow(run_id: str, kind: str, minutes: float) -> dict[str, Any]:
     run = Run.open(settings, run_id)
     train = run.config.train
     sources = {config.kind: config for config in train.sources}
-    rankers = {config.kind: config for config in train.rankers}
+    rankers = {config.kind: config for config in run.config.rankers}
     if kind not in (*sources, *rankers):
         raise TuningError(
             f"'{kind}' is no source or ranker of configuration '{run.config.name}', want one of"
@@ -146,9 +146,7 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
         if not isinstance(ranker_config, ValueHeadsConfig):
             ranker = fit_ranker(ranker_config, window.train.data, valid, options)
             return Fitted(valid.users, valid.ndcg(scores_of(ranker, valid)))
-        ranker_config = ranker_config.model_copy(update={"weights": config.value})
         ranker = fit_ranker(ranker_config, window.train.data, valid, options)
-        weights = np.array(list(config.value.values()))
-        return Fitted(valid.users, valid.value(scores_of(ranker, valid), weights))
+        return Fitted(valid.users, valid.value(scores_of(ranker, valid), ranker_config.weights))
 
     return fit

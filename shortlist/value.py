@@ -65,14 +65,17 @@ OUTCOMES: dict[str, Outcome] = {
 """Outcome -> event type and amount. Grades count from MIDDLE_GRADE; watch values are seconds."""
 
 
-def event_types_of(names: Sequence[str]) -> list[str]:
-    """Return the event types from which outcomes are read."""
-    return sorted({OUTCOMES[name].event_type for name in names})
+EVENT_TYPES = tuple(sorted({outcome.event_type for outcome in OUTCOMES.values()}))
+"""Event types from which outcomes are read."""
 
 
-def value_of(amounts: np.ndarray, names: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted sum of outcomes: (..., S) amounts in the order of `names` -> (...)."""
-    return amounts @ np.array([weights[name] for name in names], dtype=amounts.dtype)
+NAMES = tuple(OUTCOMES)
+"""Order of the outcomes in arrays of amounts; their number is S."""
+
+
+def value_of(amounts: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+    """Return the weighted sum of outcomes: (..., S) amounts -> (...). Missing weights are 0."""
+    return amounts @ np.array([weights.get(name, 0.0) for name in NAMES], dtype=amounts.dtype)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Reactions:
     value: np.ndarray  # (E,) float64, NaN where the event has none
 
     def outcomes(
-        self, user_ids: Sequence[str], at: np.ndarray, names: Sequence[str], *, until: np.ndarray
+        self, user_ids: Sequence[str], at: np.ndarray, *, until: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return what each user did with items after a request.
 
@@ -101,15 +104,14 @@ class Reactions:
         ends = np.searchsorted(self.users, np.array(user_ids, dtype=self.users.dtype), side="right")
         for start, end, low, high in zip(starts, ends, at, until, strict=True):
             first, last = start + np.searchsorted(self.time[start:end], [low, high])
-            found.append(self._amounts(slice(first, last), names))
+            found.append(self._amounts(slice(first, last)))
         return found
 
-    def _amounts(self, rows: slice, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _amounts(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         items, place = np.unique(self.item_idx[rows], return_inverse=True)
-        amounts = np.zeros((len(items), len(names)), dtype=np.float32)
+        amounts = np.zeros((len(items), len(NAMES)), dtype=np.float32)
         event_type, value = self.event_type[rows], self.value[rows]
-        for column, name in enumerate(names):
-            outcome = OUTCOMES[name]
+        for column, outcome in enumerate(OUTCOMES.values()):
             chosen = event_type == outcome.event_type
             if outcome.amount is None:
                 amounts[place[chosen], column] = 1
@@ -119,11 +121,9 @@ class Reactions:
         return items[known], amounts[known]
 
 
-def amounts_at(
-    lists: np.ndarray, outcomes: Sequence[tuple[np.ndarray, np.ndarray]], num_outcomes: int
-) -> np.ndarray:
+def amounts_at(lists: np.ndarray, outcomes: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Return the amounts of listed items: (B, K) item_idx, padded with 0 -> (B, K, S) float32."""
-    out = np.zeros((*lists.shape, num_outcomes), dtype=np.float32)
+    out = np.zeros((*lists.shape, len(NAMES)), dtype=np.float32)
     for row, (items, amounts) in enumerate(outcomes):
         if len(items):
             place = np.minimum(np.searchsorted(items, lists[row]), len(items) - 1)

@@ -22,6 +22,7 @@ from flows.training.sources import fit_sources
 from flows.training.windows import read_windows
 from models import registry
 from models.ranking.protocol import Ranker
+from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain
 from models.registry import SourceConfig
 from shortlist.config import Settings, describe
@@ -101,6 +102,8 @@ def fit_recipe(
     """
     config, windows = run.config, run_data.windows
     windows_read = ("ranker_train", "validation")
+    if any(isinstance(ranker, ValueHeadsConfig) for ranker in recipe.rankers):
+        run_data = replace(run_data, reads_outcomes=True)
     ticks, profiles = read_windows(run.states(settings), run_data, config, windows=windows_read)
     validation = as_validation(ticks["validation"])
     folder = run.path / "backtest" / CHAMPION
@@ -155,5 +158,7 @@ def fit_recipe(
         window = RankingWindows.of(
             trial, ticks, {name: gather(trial, ticks[name]) for name in ticks}
         )
-        ranker = fit_rankers(recipe.rankers, window, ranker_options(config))[recipe.ranker]
+        ranker = fit_rankers(recipe.rankers, window, ranker_options(config)).get(recipe.ranker)
+        if ranker is None:
+            raise ValueError(f"its ranker {recipe.ranker} can't be trained on the run's windows")
     return chain(new_sources, run.backtest, folder / "sources", ranker)

@@ -10,7 +10,7 @@ from flows.training.assemble import EvaluationBatch
 from models.ranking.value_heads import ValueHeads
 from models.recommend.chain import Chain
 from shortlist.metrics import bootstrap_mean, paired_difference
-from shortlist.value import amounts_at, discounted, value_of
+from shortlist.value import NAMES, amounts_at, discounted, value_of
 
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the value formula in the curve; the rest is the first outcome alone."""
@@ -32,21 +32,18 @@ def value_figures(
     """
     users = [user for tick in ticks for user in tick.queries.user_ids]
     outcomes = [pair for tick in ticks for pair in tick.outcomes or []]
-    names = list(weights)
     of_method = {
-        name: amounts_at(lists.item_idx[:, :k], outcomes, len(names))
-        for name, lists in methods.items()
+        name: amounts_at(lists.item_idx[:, :k], outcomes) for name, lists in methods.items()
     }
-    values = {
-        name: discounted(value_of(amounts, names, weights)) for name, amounts in of_method.items()
-    }
+    values = {name: discounted(value_of(amounts, weights)) for name, amounts in of_method.items()}
     out: dict[str, dict[str, Any]] = {}
     for name, amounts in of_method.items():
         rng = np.random.default_rng(seed)
         out[name] = {f"value@{k}": bootstrap_mean(users, values[name], rng=rng, draws=DRAWS)}
-        for column, outcome in enumerate(names):
+        for outcome in weights:
+            of_outcome = amounts[..., NAMES.index(outcome)]
             out[name][f"{outcome}@{k}"] = bootstrap_mean(
-                users, amounts[..., column].sum(1).astype(np.float64), rng=rng, draws=DRAWS
+                users, of_outcome.sum(1).astype(np.float64), rng=rng, draws=DRAWS
             )
         if name != "chain":
             out[name][f"value@{k} lead"] = paired_difference(
@@ -67,8 +64,7 @@ def value_curve(
         {"window", "outcome": the first outcome, "curve": points with "share" of the formula,
         "value@k" and the amount of the outcome}; an empty curve if the ranker isn't `value`.
     """
-    names = list(weights)
-    first = names[0]
+    first = next(iter(weights))
     points = []
     if isinstance(chain.ranker, ValueHeads):
         users = [user for tick in ticks for user in tick.queries.user_ids]
@@ -77,14 +73,16 @@ def value_curve(
             mixed = {name: share * weight for name, weight in weights.items()}
             mixed[first] += 1 - share
             lists = _lists(chain, chain.ranker.with_weights(mixed), ticks, k=k)
-            amounts = amounts_at(lists, outcomes, len(names))
-            value = discounted(value_of(amounts, names, weights))
+            amounts = amounts_at(lists, outcomes)
+            value = discounted(value_of(amounts, weights))
             rng = np.random.default_rng(0)
             points.append(
                 {
                     "share": share,
                     f"value@{k}": _mean(users, value, rng),
-                    f"{first}@{k}": _mean(users, amounts[..., 0].sum(1).astype(np.float64), rng),
+                    f"{first}@{k}": _mean(
+                        users, amounts[..., NAMES.index(first)].sum(1).astype(np.float64), rng
+                    ),
                 }
             )
     return {"window": "validation", "outcome": first, "curve": points}

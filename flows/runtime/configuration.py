@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from flows.validate import ValidateConfig
 from models.index.config import IndexConfig
 from models.ranking.registry import RankerConfig
+from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.new_positions import NewItemsConfig
 from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
 from models.registry import SourceConfig
@@ -133,6 +134,16 @@ class RunConfig(Config):
                 " such as `purchase = 1.0`"
             )
         return self
+
+    @property
+    def rankers(self) -> tuple[RankerConfig, ...]:
+        """The rankers to train, with the weights of `[value]` inserted."""
+        return tuple(
+            ranker.model_copy(update={"weights": self.value})
+            if isinstance(ranker, ValueHeadsConfig)
+            else ranker
+            for ranker in self.train.rankers
+        )
 
     @property
     def tick(self) -> int:

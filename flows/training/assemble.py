@@ -34,7 +34,8 @@ from shortlist.lake import Lake
 from shortlist.lake.snapshot import LakeError
 from shortlist.splits import HORIZON, Requests, Windows, draw_requests
 from shortlist.ticks import newest_tick
-from shortlist.value import Reactions, event_types_of
+from shortlist.value import EVENT_TYPES as OUTCOME_TYPES
+from shortlist.value import Reactions
 
 BATCH = 256
 """Number of requests ranked together; it limits the memory of the (B, C, F) float32 features."""
@@ -58,8 +59,8 @@ class RunData:
     """Microseconds after which an item may be recommended again; None: never."""
     lake: Lake | None = None
     """The lake at the run's snapshot, for `reviews`; None: there are none."""
-    outcomes: tuple[str, ...] = ()
-    """Names of the outcomes in the run's `[value]`."""
+    reads_outcomes: bool = False
+    """Whether requests have outcomes (shortlist/value.py), because something reads them."""
     drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
     """Cache of `draw_window`: (window, seed, maximum requests per user) -> requests."""
 
@@ -93,7 +94,7 @@ class RunData:
     def reactions(self) -> Reactions:
         """The events from which the outcomes are read."""
         assert self.lake is not None, "a run with [value] has a lake"
-        events = self.lake.interactions(event_types=event_types_of(self.outcomes))
+        events = self.lake.interactions(event_types=OUTCOME_TYPES)
         users = events.column(c.USER_ID).to_numpy().astype(str)
         order = np.argsort(users, kind="stable")  # events are sorted by time
         return Reactions(
@@ -134,7 +135,7 @@ def load_run_data(settings: Settings, run: Run) -> RunData:
         versions=lake.item_versions(COLUMNS),
         repeat_after=run.config.data.repeat_after,
         lake=lake,
-        outcomes=tuple(run.config.value),
+        reads_outcomes=bool(run.config.value),
     )
 
 
@@ -284,11 +285,9 @@ def judged_requests(
     read = reader.read(requests.user_ids, contexts, requests.at)
     encode = run_data.catalogue.vocab.encode
     outcomes = None
-    if run_data.outcomes:
+    if run_data.reads_outcomes:
         until = np.minimum(requests.at + HORIZON, run_data.windows[window][1])
-        outcomes = run_data.reactions.outcomes(
-            requests.user_ids, requests.at, run_data.outcomes, until=until
-        )
+        outcomes = run_data.reactions.outcomes(requests.user_ids, requests.at, until=until)
     seen_as_of = np.stack(
         [newest_tick(requests.at, config.tick), run_data.catalogues.moments(requests.at)]
     )

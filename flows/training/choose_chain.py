@@ -191,10 +191,9 @@ def best_ranker(
         Type of the chosen ranker, None for reciprocal rank fusion; and {ranker type: its mean}.
     """
     data = valid.data
-    weights = np.array(list(value.values()))
 
     def judge(scores: np.ndarray) -> np.ndarray:
-        return data.value(scores, weights) if value else data.ndcg(scores)
+        return data.value(scores, value) if value else data.ndcg(scores)
 
     by_cost = sorted(rankers, key=KINDS.index)
     best, of_best = "fusion", judge(valid.fused)

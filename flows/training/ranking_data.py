@@ -4,7 +4,7 @@ Shapes: R candidates of all requests, S candidate sources.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +104,7 @@ def assemble_ranking(
                 queries=tick.queries,
                 outcomes=None
                 if tick.outcomes is None
-                else amounts_at(shortlist.item_idx, tick.outcomes, tick.outcomes[0][1].shape[1]),
+                else amounts_at(shortlist.item_idx, tick.outcomes),
             )
         )
         found_by.append(shortlist.found_by()[real])
@@ -151,21 +151,14 @@ def fit_rankers(
     configs: Sequence[RankerConfig],
     window: RankingWindows,
     options: TrainingOptions,
-    *,
-    value: Mapping[str, float] = {},
 ) -> dict[str, Ranker]:
     """Fit all rankers in the given order; return {ranker type: ranker}.
 
     A blend or stack should come after its members, because it uses fitted rankers.
-
-    Args:
-        value: the run's `[value]`.
     """
     rankers: dict[str, Ranker] = {}
     for ranker in configs:
         started = time.perf_counter()
-        if isinstance(ranker, ValueHeadsConfig):
-            ranker = ranker.model_copy(update={"weights": dict(value)})
         try:
             rankers[ranker.kind] = fit_ranker(
                 ranker, window.train.data, window.valid.data, options, fitted=rankers

@@ -68,12 +68,12 @@ class Recipe(Config):
         used = {*chain["candidate_sources"], *chain["score_sources"], *EXPLAINING}
         sources = tuple(source for source in config.train.sources if source.kind in used)
         members = {ranker}
-        for tried in config.train.rankers:
+        for tried in config.rankers:
             if tried.kind == ranker and isinstance(tried, BlendConfig | StackConfig):
                 members |= set(tried.members)
         return cls(
             sources=sources,
-            rankers=tuple(tried for tried in config.train.rankers if tried.kind in members),
+            rankers=tuple(tried for tried in config.rankers if tried.kind in members),
             chain=ChainConfig.model_validate(chain),
             ranker=ranker,
             frozen={source.kind: frozen[source.kind] for source in sources},

@@ -83,7 +83,7 @@ def train_ranking(
     window = everything if same else None
     del everything  # free its memory before the data of the chosen chain is assembled
     window = window or RankingWindows.of(chosen, ticks, gathered)
-    rankers = fit_rankers(config.train.rankers, window, options, value=config.value)
+    rankers = fit_rankers(config.rankers, window, options)
     ranker_type, figures = best_ranker(rankers, window.valid, value=config.value)
     print(
         f"chain: {ranker_type or 'fusion of ranks'} orders best on validation by"

@@ -4,7 +4,7 @@ Shapes: G requests (groups), R candidates of all groups together, C candidates o
 F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from models.data import mean_over_users
 from models.queries import Queries
 from models.ranking.requests import History, Requests
 from models.ranking.schema import RankingSchema, Schema
-from shortlist.value import discounted
+from shortlist.value import discounted, value_of
 
 
 class RankingError(ValueError):
@@ -62,8 +62,8 @@ class RankingData:
     history: History | None = None
     """Histories of the requests; None: no request has one."""
     outcomes: np.ndarray | None = None
-    """(R, S) float32: what the user did with each candidate, in the order of the run's `[value]`;
-    None: the run has no `[value]`."""
+    """(R, S) float32: what the user did with each candidate, in the order of NAMES in
+    shortlist/value.py; None: nothing reads it."""
 
     @classmethod
     def from_requests(
@@ -217,14 +217,14 @@ class RankingData:
         ideal = np.concatenate([[np.nan], np.cumsum(discount)])
         return gain @ discount[: gain.shape[1]] / ideal[np.minimum(self.num_relevant, k)]
 
-    def value(self, scores: np.ndarray, weights: np.ndarray, *, k: int = 10) -> np.ndarray:
+    def value(self, scores: np.ndarray, weights: Mapping[str, float], *, k: int = 10) -> np.ndarray:
         """Return the discounted value of the first k items by (R,) scores per request: (G,).
 
         Args:
-            weights: (S,) weights of the outcomes.
+            weights: weights of the outcomes, the run's `[value]`.
         """
         assert self.outcomes is not None, "the run has no [value]"
-        value = np.append(self.outcomes @ weights.astype(np.float32), 0)
+        value = np.append(value_of(self.outcomes, weights), 0)
         return discounted(value[self._best(scores, k=k)])
 
     def _best(self, scores: np.ndarray, *, k: int) -> np.ndarray:

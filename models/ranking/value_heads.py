@@ -26,7 +26,7 @@ from models.ranking.tree_scores import MAX_LEAVES, TreeScores
 from models.ranking.trees import reproducible
 from models.training import TrainingOptions
 from shortlist.config import Config
-from shortlist.value import OUTCOMES, OutcomeName
+from shortlist.value import NAMES, OUTCOMES, OutcomeName
 
 ABOUT = "value.json"
 MIN_POSITIVES = 20
@@ -39,7 +39,7 @@ class ValueHeadsConfig(Config):
 
     kind: Literal["value"] = "value"
     weights: dict[OutcomeName, float] = Field(default_factory=dict)
-    """The run's `[value]`, which is inserted; set that instead."""
+    """Weight of each outcome. In a run's TOML, leave it out and set `[value]`."""
     num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
     learning_rate: float = Field(default=0.05, gt=0)
     num_rounds: int = Field(default=300, ge=1)
@@ -155,7 +155,8 @@ def fit_value_heads(
         raise RankingError("the ranker value needs [value] with outcomes and weights")
     sets = _data_sets(config, train, validation, options)
     heads, figures = [], {}
-    for column, name in enumerate(names):
+    for name in names:
+        column = NAMES.index(name)
         label, judged = train.outcomes[:, column], validation.outcomes[:, column]
         happened = int(np.count_nonzero(label))
         if happened < MIN_POSITIVES:

@@ -32,6 +32,7 @@ from models.ranking.stack import StackConfig
 from models.ranking.value_heads import ValueHeadsConfig
 from models.training import OptimiserConfig, TrainingOptions
 from shortlist.config import Config
+from shortlist.value import NAMES
 
 SCHEMA = RankingSchema(("ease",), (("gender", 3),))
 SIGNAL = SCHEMA.names.index("ease:score_z")
@@ -83,7 +84,7 @@ def make_data(seed: int, *, requests: int = 200) -> RankingData:
         relevant,
         users=users,
         schema=SCHEMA,
-        outcomes=clicked[..., None].astype(np.float32),
+        outcomes=np.where(np.arange(len(NAMES)) == NAMES.index("click"), clicked[..., None], 0),
     )
 
 
