@@ -11,24 +11,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
-OutcomeName = Literal[
-    "click",
-    "view",
-    "add_to_cart",
-    "purchase",
-    "revenue",
-    "return",
-    "like",
-    "dislike",
-    "hide",
-    "rating",
-    "survey",
-    "watch_minutes",
-]
 MIDDLE_GRADE = 3.0
 """Ratings and survey answers count from here: a worse grade has a negative amount."""
 
@@ -69,6 +56,14 @@ EVENT_TYPES = tuple(sorted({outcome.event_type for outcome in OUTCOMES.values()}
 """Event types from which outcomes are read."""
 
 
+def _known(name: str) -> str:
+    """Return the name unchanged; raise ValueError if there is no such outcome."""
+    if name not in OUTCOMES:
+        raise ValueError(f"outcome '{name}' is unknown, want one of {', '.join(OUTCOMES)}")
+    return name
+
+
+OutcomeName = Annotated[str, AfterValidator(_known)]
 NAMES = tuple(OUTCOMES)
 """Order of the outcomes in arrays of amounts; their number is S."""
 

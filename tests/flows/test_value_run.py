@@ -1,0 +1,88 @@
+"""A run with `[value]`: its ranker, its figures, and what is refused in the TOML file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.runtime.configuration import load_run_config
+from shortlist.config import ConfigError
+from tests.conftest import shortlist, world_toml
+
+TRAIN = """sources = [{ kind = "item_knn" }, { kind = "recent_popularity" }]
+rankers = [{ kind = "lambdamart" }, { kind = "value" }]
+"""
+VALUE = """
+[value]
+rating = 1.0
+like = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def config(world_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("value") / "value.toml"
+    path.write_text(world_toml(world_config.parent, train=TRAIN) + VALUE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("home")
+    for name in ("lake", "features", "feast", "packs"):
+        shutil.copytree(served_home / name, target / name, symlinks=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def evaluation(config: Path, home: Path) -> dict:
+    for step in ("train", "evaluate"):
+        done = shortlist(step, str(config), "--json", home=home, timeout=600)
+        assert done.returncode == 0, done.stderr[-3_000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_rankers_are_compared_by_value_and_heads_are_reported(evaluation, home):
+    (run,) = (home / "runs").glob("*/about.json")
+    about = json.loads(run.read_text())
+    figures = about["chain_figures"]
+    assert {"fusion", "lambdamart", "value"} <= set(figures["rankers"])
+    heads = figures["heads"]
+    assert heads["rating"]["head"]
+    assert heads["rating"]["rmse"] > 0
+    assert heads["like"]["head"]
+    assert 0 <= heads["like"]["ece"] < 0.2
+    (recipe,) = [r for r in about["recipe"]["rankers"] if r["kind"] == about["ranker"]]
+    if about["ranker"] == "value":
+        assert recipe["weights"] == {"rating": 1.0, "like": 0.5}
+
+
+@pytest.mark.slow
+def test_every_method_has_its_value_and_its_outcomes(evaluation):
+    for method, metrics in evaluation["metrics"].items():
+        value, like = (metrics[f"{name}@10"] for name in ("value", "like"))
+        assert value["low"] <= value["mean"] <= value["high"]
+        assert like["mean"] >= 0
+        if method != "chain":
+            lead = metrics["value@10 lead"]["mean"]
+            chain = evaluation["metrics"]["chain"]["value@10"]["mean"]
+            assert lead == pytest.approx(chain - value["mean"], abs=1e-6)
+    assert evaluation["value"]["weights"] == {"rating": 1.0, "like": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", r"needs \[value\] with outcomes and weights"),
+        ("\n[value]\nclick = 0\n", "all weights are 0"),
+        ("\n[value]\nclicks = 1.0\n", "outcome 'clicks' is unknown, want one of click, view"),
+        ('\n[value]\nclick = "much"\n', "value.click"),
+    ],
+)
+def test_a_wrong_formula_is_refused(tmp_path, world_config, value, message):
+    path = tmp_path / "run.toml"
+    path.write_text(world_toml(world_config.parent, train=TRAIN) + value)
+    with pytest.raises(ConfigError, match=message):
+        load_run_config(path)
