@@ -92,7 +92,7 @@ def judge(
             live = each.batch.over(chain)
             used = live if trained else without_map(live)
             batch = each.batch
-            found = match(used, index, batch.queries, batch.items, each.texts, ways=ways)
+            found = match(used, lambda: index, batch.queries, batch.items, each.texts, ways=ways)
             lists.append(padded(found.best(weights, k=50).item_idx, 50))
         values[name] = {
             metric: np.concatenate(

@@ -63,6 +63,10 @@ def tune_flow(run_id: str, kind: str, minutes: float) -> dict[str, Any]:
         raise TuningError(f"'{kind}' is made of other rankers; tune its members instead")
     run_data = load_run_data(settings, run)
     if kind in sources:
+        if not hasattr(sources[kind], "optimiser"):
+            raise TuningError(
+                f"'{kind}' has nothing to tune here: its training tries a grid on validation itself"
+            )
         config, fit = sources[kind], _source_fit(settings, run, run_data)
     else:
         config, fit = rankers[kind], _ranker_fit(settings, run, run_data)

@@ -267,7 +267,7 @@ class RecommenderService:
         return answer
 
     @bentoml.api(route="/search")
-    async def search(self, request: SearchRequest, /) -> SearchResponse:
+    def search(self, request: SearchRequest, /) -> SearchResponse:
         """Find items by a text: by its words and by its meaning, ordered for the user.
 
         Filters apply as in `/recommend`; items that the user consumed may be found again. Without

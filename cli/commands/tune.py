@@ -32,7 +32,7 @@ def tune(
     """
     from flows.runtime.configuration import load_run_config
     from flows.runtime.runs import Run
-    from flows.tune import tune_flow
+    from flows.tune import FOLDER, tune_flow
     from flows.tuning.study import TuningError
     from shortlist.config import Settings
 
@@ -44,19 +44,23 @@ def tune(
             f"'{kind}' is no source or ranker of {config}, want one of"
             f" {', '.join(one.kind for one in known)}"
         )
+    (given,) = [one for one in known if one.kind == kind]
     if run is None:
         opened = Run.start(settings, run_config)
+        (opened.path / FOLDER).mkdir()
     else:
         opened = Run.open(settings, run, of=run_config.name)
+        if given not in (*opened.config.train.sources, *opened.config.train.rankers):
+            raise typer.BadParameter(
+                f"--run {run}: '{kind}' has other settings there than in {config}; leave --run out"
+                " to start a new study"
+            )
         opened.freeze(settings)
     try:
         with show.only_json(as_json):
             result = tune_flow(opened.run_id, kind, minutes)
     except TuningError as error:
         raise typer.BadParameter(str(error)) from None
-    given = next(
-        one for one in opened.config.train.sources + opened.config.train.rankers if one.kind == kind
-    )
     line = as_toml(
         {"kind": kind}
         | nested(given.model_dump(mode="json", exclude_unset=True), result["changes"])

@@ -97,6 +97,7 @@ class Run:
         if run_id is None:
             found = sorted(path.parent for path in settings.runs.glob("*/lake.json"))
             found = [path for path in found if (path / "config.json").is_file()]
+            found = [path for path in found if not _only_tunes(path)]
             runs = [run for run in map(cls, found) if of in (None, run.config.name)]
             if not runs:
                 of_config = "" if of is None else f" of configuration '{of}'"
@@ -274,3 +275,8 @@ def _new_folder(runs: Path, name: str) -> Path:
             started += timedelta(seconds=1)
         else:
             return path
+
+
+def _only_tunes(path: Path) -> bool:
+    """Return whether a run was started by `shortlist tune` and has no models of its own."""
+    return (path / "tune").is_dir() and not (path / "about.json").is_file()

@@ -3,6 +3,7 @@
 The lake stores validated events, items and users; Feast stores the feature states.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +19,7 @@ from models.queries import Queries
 from models.recommend.chain import Chain
 from models.recommend.queries import build_queries
 from models.recommend.rules import blocked_items
+from models.recommend.search import with_search
 from models.search.pairs import SearchPairs
 from models.user_log import UserLog
 from shortlist import columns as c
@@ -266,6 +268,7 @@ def judged_requests(
     reader: FeatureReader,
     packs: dict[int, FeaturePack],
     config: RunConfig,
+    searched: Sequence[str] | None = None,
 ) -> list[EvaluationBatch]:
     """Draw the requests of a window and read their features and catalogue as of each request.
 
@@ -276,6 +279,7 @@ def judged_requests(
         window: name of the window.
         reader: reads states as of any time.
         packs: tick in microseconds -> item features as of it.
+        searched: text of the search that each request answers; None: requests are no searches.
     """
     requests = draw_window(run_data, window, config)
     contexts = [
@@ -283,6 +287,8 @@ def judged_requests(
         for (surface, device), at in zip(requests.contexts, requests.at, strict=True)
     ]
     read = reader.read(requests.user_ids, contexts, requests.at)
+    if searched is not None:  # a search that arrived late is not in the state yet
+        read = with_search(read, searched)
     encode = run_data.catalogue.vocab.encode
     outcomes = None
     if run_data.reads_outcomes:

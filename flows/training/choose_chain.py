@@ -201,6 +201,8 @@ def best_ranker(
     for ranker_type in by_cost:
         found = judge(scores_of(rankers[ranker_type], data))
         figures[ranker_type] = mean_over_users(data.users, found)
-        if costs(data.users, of_best, found)["costs"]:
+        interval = costs(data.users, of_best, found)
+        # MAX_LOSS is a limit in units of nDCG.
+        if interval["high"] < 0 if value else interval["costs"]:
             best, of_best = ranker_type, found
     return (None if best == "fusion" else best), figures

@@ -71,7 +71,9 @@ def choose_search(
         return SearchChoice()
     index = TextIndex(chain.catalogue.texts)
     matches = [
-        match(each.batch.over(chain), index, each.batch.queries, each.batch.items, each.texts)
+        match(
+            each.batch.over(chain), lambda: index, each.batch.queries, each.batch.items, each.texts
+        )
         for each in searches
     ]
     default = SearchWeights()
@@ -126,12 +128,13 @@ def searches_of(settings: Settings, run: Run, run_data: RunData, *, window: str)
         return []
     key = (window, config.seed, config.split.max_requests_per_user)
     data = replace(run_data, drawn={key: requests})
-    batches, _ = read_windows(run.states(settings), data, config, windows=(window,))
+    batches, _ = read_windows(run.states(settings), data, config, windows=(window,), searched=texts)
     asked = zip(requests.user_ids, requests.at.tolist(), strict=True)
     text_of = dict(zip(asked, texts, strict=True))
     out = []
     for batch in batches[window]:
         queries = batch.queries
+        # Consumed items may be found; refused ones too, because they are few and not known here.
         queries = replace(queries, seen=[np.zeros(0, dtype=np.int64)] * len(queries))
         own = [text_of[row] for row in zip(queries.user_ids, queries.at.tolist(), strict=True)]
         out.append(Searches(replace(batch, queries=queries), own))

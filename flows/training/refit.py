@@ -108,8 +108,10 @@ class Recipe(Config):
 
         The choices in `frozen` are not included, because they also depend on the data.
         """
-        parts = (*self.in_chain, *self.rankers, self.chain)
-        text = "\n".join([*(part.model_dump_json() for part in parts), str(self.ranker)])
+        parts = [part.model_dump_json() for part in (*self.in_chain, *self.rankers)]
+        # The weights of searches don't affect the lists of `/recommend`.
+        parts.append(self.chain.model_dump_json(exclude={"search"}))
+        text = "\n".join([*parts, str(self.ranker)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:

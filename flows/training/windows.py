@@ -1,5 +1,7 @@
 """Reads the requests of a run's windows with their point-in-time features."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
@@ -18,9 +20,17 @@ from shortlist.ticks import newest_tick
 
 
 def read_windows(
-    settings: Settings, run_data: RunData, config: RunConfig, *, windows: tuple[str, ...]
+    settings: Settings,
+    run_data: RunData,
+    config: RunConfig,
+    *,
+    windows: tuple[str, ...],
+    searched: Sequence[str] | None = None,
 ) -> tuple[dict[str, list[EvaluationBatch]], ProfileEncoder]:
     """Read the requests of some windows with their features, by Feast's point-in-time join.
+
+    Args:
+        searched: as for `judged_requests`.
 
     Returns:
         {window: requests in batches}, and the encoder of user attributes, fitted on the first
@@ -43,7 +53,13 @@ def read_windows(
     packs = read_pack_history(settings, ticks.tolist())
     return {
         window: judged_requests(
-            run_data, window, profiles=profiles, reader=reader, packs=packs, config=config
+            run_data,
+            window,
+            profiles=profiles,
+            reader=reader,
+            packs=packs,
+            config=config,
+            searched=searched,
         )
         for window in windows
     }, profiles

@@ -9,6 +9,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from pydantic import ValidationError
 
 from shortlist.config import Config
 
@@ -49,11 +50,12 @@ def space_of(config: Config, space: Mapping[str, BaseDistribution]) -> dict[str,
     A key whose value 0 switches something off is left out, because its space is logarithmic.
     """
     values = flat(config)
-    return {
+    own = {
         key: _with(space[key], values[key])
         for key in space
         if key in values and not (getattr(space[key], "log", False) and values[key] == 0)
     }
+    return {key: _accepted(config, key, distribution) for key, distribution in own.items()}
 
 
 def current(config: Config, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -87,6 +89,20 @@ def flat(config: Config) -> dict[str, Any]:
 
     add(config.model_dump(mode="json"), "")
     return out
+
+
+def _accepted(config: Config, key: str, distribution: BaseDistribution) -> BaseDistribution:
+    """Return the distribution without choices that the config refuses."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return distribution
+    kept = []
+    for choice in distribution.choices:
+        try:
+            changed(config, {key: choice})
+        except ValidationError:
+            continue
+        kept.append(choice)
+    return CategoricalDistribution(kept)
 
 
 def _with(distribution: BaseDistribution, value: Any) -> BaseDistribution:

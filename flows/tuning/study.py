@@ -6,6 +6,7 @@ of many trials looks better than it is, so it is trained again with other seeds,
 the current values user by user.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def tune(
     path: Path,
     data: str,
     minutes: float,
+    trials: int | None = None,
     seed: int,
     progress: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def tune(
         path: file of the study; created if missing.
         data: hash of the training data and the other settings that the trials depend on.
         minutes: time budget of this call, including the final comparison.
+        trials: number of trials of this call; None: as many as the time allows, at least one.
 
     Returns:
         {"trials": finished trials of the study, "current" and "best": {"ndcg@10" per seed, "mean"},
@@ -86,11 +89,18 @@ def tune(
     if not study.trials:
         study.enqueue_trial(now)
     deadline = time.monotonic() + 60 * minutes
-    longest = 0.0
-    while not longest or time.monotonic() + longest * (2 * SEEDS - 1) < deadline:
+    longest, done = 0.0, 0
+
+    def goes_on() -> bool:
+        if trials is not None:
+            return done < trials
+        return done == 0 or time.monotonic() + longest * (2 * SEEDS + 1) < deadline
+
+    while goes_on():
+        done += 1
         began = time.monotonic()
         trial = study.ask(own)
-        value = _one_trial(study, trial, changed(config, trial.params), fit, seed)
+        value = _one_trial(study, trial, config, fit, seed)
         longest = max(longest, time.monotonic() - began)
         best = study.best_value if _finished(study) else float("nan")
         progress(
@@ -133,12 +143,18 @@ def _one_trial(
             raise optuna.TrialPruned
 
     try:
-        value = fit(config, seed, report).mean
+        value = fit(changed(config, trial.params), seed, report).mean
+        if math.isnan(value):
+            raise ValueError("no validation request can be judged")
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return "stopped early, below the median"
-    except BaseException:  # an interruption or an error: the trial is not left running
+    except BaseException as error:  # the trial is not left running
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        # Values that can't be trained, such as a learning rate that is too high, are only a bad
+        # trial. The current values must work.
+        if isinstance(error, ValueError) and _finished(study):
+            return f"failed: {error}"
         raise
     study.tell(trial, value)
     return f"nDCG@10 {value:.4f}"

@@ -128,23 +128,26 @@ class ContentModel(nn.Module):
             self.encoded.update(zip((keys[row] for row in missing), found, strict=True))
         return np.stack([self.encoded[key] for key in keys])
 
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray | None:
         """Return unit vectors of search queries in the space of the items: (Q, D) float32.
 
-        None if the model doesn't read texts.
+        None if the model doesn't read texts. A query without a word that the encoder knows has a
+        vector of zeros.
 
         Raises:
             TextEncoderError: the text encoder can't be loaded.
         """
         features = self.encoder.encode_queries(texts)
-        if features is None:
-            return None
+        return None if features is None else self.project_queries(features)
+
+    @torch.no_grad()
+    def project_queries(self, features: np.ndarray) -> np.ndarray:
+        """Return the vectors of queries with features (Q, F): (Q, D) float32."""
         given = torch.from_numpy(features)
         vectors = self.project_items(given)
         if self.query_map is not None:
             vectors = F.normalize(vectors + self.query_map(given), dim=-1)
-        return vectors.numpy()
+        return np.where(features.any(axis=1, keepdims=True), vectors.numpy(), np.float32(0))
 
     def without_query_map(self) -> "ContentModel":
         """Return a copy, for comparisons, whose `encode_texts` doesn't use the map."""
@@ -255,7 +258,7 @@ def fit_content(
     if data.searches is not None and TEXT in encoder.widths:
         model.query_map, figures = fit_query_map(
             data.searches,
-            encode=partial(_encoded, model),
+            encode=partial(_encoded, model, options),
             item_vectors=source.item_vectors,
             temperature=config.temperature,
             options=options,
@@ -264,12 +267,13 @@ def fit_content(
     return source
 
 
-def _encoded(model: ContentModel, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(
+    model: ContentModel, options: TrainingOptions, texts: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of queries (Q, F), and their vectors without a query map (Q, D)."""
-    features, vectors = model.encoder.encode_queries(texts), model.encode_texts(texts)
+    features = model.encoder.encode_queries(texts, cache=options.cache, device=options.device)
     assert features is not None, "only called for models that read texts"
-    assert vectors is not None
-    return features, vectors
+    return features, model.project_queries(features)
 
 
 def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:

@@ -9,6 +9,7 @@ Shapes: N items, V new items, F features of all modalities, K categories.
 import hashlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,9 +135,13 @@ class ContentEncoder(nn.Module):
     @property
     def text_ready(self) -> bool:
         """Whether `encode_queries` has its text encoder in memory; if not, loading starts."""
-        return self.tfidf is not None or encoder_ready(self.config.text or TFIDF)
+        if TEXT not in self.widths or self.tfidf is not None or self.config.text is None:
+            return True
+        return encoder_ready(self.config.text)
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray | None:
+    def encode_queries(
+        self, texts: Sequence[str], *, cache: Path | None = None, device: str = "cpu"
+    ) -> np.ndarray | None:
         """Return the features of items that have only a text: (T, F) float32.
 
         None if the text is not among the modalities.
@@ -146,17 +151,20 @@ class ContentEncoder(nn.Module):
         """
         if TEXT not in self.widths:
             return None
-        vectors = self._texts(texts)
+        vectors = self._texts(texts, cache=cache, device=device)
         blocks = [
             vectors if name == TEXT else np.zeros((len(texts), width), dtype=np.float32)
             for name, width in self.widths.items()
         ]
         return np.concatenate(blocks, axis=1)
 
-    def _texts(self, texts: Sequence[str]) -> np.ndarray:
+    def _texts(
+        self, texts: Sequence[str], *, cache: Path | None = None, device: str = "cpu"
+    ) -> np.ndarray:
         if self.tfidf is not None:
             return self.tfidf.encode(texts)
-        return text_vectors(texts, cache=None, encoder=self.config.text or TFIDF)
+        encoder = self.config.text or TFIDF
+        return text_vectors(texts, cache=cache, device=device, encoder=encoder)
 
     def keys(self, catalogue: Catalogue, item_idx: np.ndarray) -> list[bytes]:
         """Return hashes of V items that change if what `encode_new` reads changes."""

@@ -123,8 +123,10 @@ _threads: dict[str, threading.Thread] = {}
 def _load(encoder: str) -> None:
     try:
         _encode(["a query"], device="cpu", encoder=encoder)
-    except TextEncoderError as error:
+    except Exception as error:  # a thread's errors would be lost; the next call tries again
         log.warning("texts can't be encoded: %s", error)
+        with _loading:
+            _threads.pop(encoder, None)
 
 
 @lru_cache(maxsize=2)

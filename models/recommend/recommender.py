@@ -333,14 +333,15 @@ class Recommender:
     def search(self, request: SearchRequest, *, at: int, wait: bool = True) -> SearchSlate:
         """Find items by a text, as of `at` (microseconds, UTC).
 
-        Of the business rules, only the hard rules of the deployment's rule file apply.
+        Consumed items may be found again, refused ones not. Of the business rules, only the hard
+        rules of the deployment's rule file apply, without `not_shown`.
 
         Args:
             wait: whether to wait until the text encoder is loaded, which takes seconds once. If
                 not, the answer is made without vectors meanwhile, and names the skipped stage.
         """
         view = self.view
-        index = self._text_indexes.of(view.catalogue, key=view.items_hash)
+        index = partial(self._text_indexes.of, view.catalogue, key=view.items_hash)
         run = Stages(self.health, budget=self.budget)
         blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
         for part in view.rules.in_force(self.rules.rules):
@@ -355,7 +356,8 @@ class Recommender:
                 recent_items=[request.recent_items or []],
                 exclude=blocked,
             )
-            return replace(queries, seen=[np.zeros(0, dtype=np.int64)])
+            refused = view.catalogue.vocab.encode(rows.refusals[0].items)
+            return replace(queries, seen=[refused])
 
         rows, queries = hydrate(
             run, self.reader, request.user_id or ANONYMOUS, context, at, queries_of

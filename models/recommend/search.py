@@ -8,7 +8,7 @@ al. 2009) combines the three rankings. Items that the user consumed may be found
 Shapes: B requests, Q = B queries, C candidates, N items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,12 +77,13 @@ class Matches:
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]
         row = np.arange(len(order))[:, None]
         places = {name: of[row, order] for name, of in ranks.items()}
-        return Found(self.shortlist.item_idx[row, order], score[row, order], _found_by(places))
+        found_by = _found_by(places, shape=order.shape)
+        return Found(self.shortlist.item_idx[row, order], score[row, order], found_by)
 
 
 def match(
     chain: Chain,
-    index: TextIndex,
+    index: Callable[[], TextIndex],
     queries: Queries,
     items: ItemState,
     texts: Sequence[str],
@@ -93,14 +94,14 @@ def match(
     """Find items for B searches, and order them for the users.
 
     Args:
-        index: full-text index of the chain's catalogue.
+        index: returns the full-text index of the chain's catalogue.
         queries: the users' requests, with `seen` empty (consumed items may be found).
         texts: B query texts.
         ways: which of WORDS and VECTORS are used.
         run: runs the stages WORDS, VECTORS, and those of the ranker.
     """
     find = {
-        WORDS: lambda: _by_words(index, queries, texts, chain.catalogue.num_items),
+        WORDS: lambda: _by_words(index(), queries, texts, chain.catalogue.num_items),
         VECTORS: lambda: _by_vectors(chain, queries, texts),
     }
     found = {name: candidates for name in ways if (candidates := run(name, find[name], None))}
@@ -150,7 +151,9 @@ def _by_vectors(chain: Chain, queries: Queries, texts: Sequence[str]) -> Candida
     known = queries.known(chain.num_known)
     found = source.index.search(vectors, DEPTH, exclude=known.seen, blocked=known.blocked)
     new = None if chain.new is None else chain.new.by_vectors(vectors, queries, k=DEPTH)
-    return found if new is None else best_of(found, new, k=DEPTH)
+    found = found if new is None else best_of(found, new, k=DEPTH)
+    unknown = ~vectors.any(axis=1, keepdims=True)  # no word of the query is known to the encoder
+    return Candidates(np.where(unknown, 0, found.item_idx), np.where(unknown, -np.inf, found.score))
 
 
 def _personal_places(
@@ -173,15 +176,14 @@ def _reciprocal(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks > 0, 1 / (RRF_CONSTANT + ranks), 0)
 
 
-def _found_by(ranks: dict[str, np.ndarray]) -> list[list[tuple[str, ...]]]:
+def _found_by(
+    ranks: dict[str, np.ndarray], *, shape: tuple[int, ...]
+) -> list[list[tuple[str, ...]]]:
     """Return the ways that found each item, the one with the better rank first."""
-    if not ranks:
-        return []
-    num_queries, k = next(iter(ranks.values())).shape
     out = []
-    for row in range(num_queries):
+    for row in range(shape[0]):
         places = []
-        for column in range(k):
+        for column in range(shape[1]):
             own = {name: of[row, column] for name, of in ranks.items() if of[row, column] > 0}
             places.append(tuple(sorted(own, key=own.__getitem__)))
         out.append(places)

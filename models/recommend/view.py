@@ -17,12 +17,12 @@ from models.recommend.new_items import CONTENT, NewItems
 from models.recommend.pages import ItemKeys
 from models.recommend.search import Found
 from models.recommend.stages import Run, strictly
+from models.search.text_index import plain_words
 from models.vector_source import VectorSource
 from shortlist.api import Item
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
 from shortlist.features.pack import FeaturePack, ItemState
-from shortlist.features.terms import words_of
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
 """Sources that answer requests for similar items (`/similar`), tried in this order until there are
@@ -103,13 +103,13 @@ class View:
 
         The reason names the words of the query that the item has.
         """
-        items, words = [], list(dict.fromkeys(words_of(query)))
+        items, words = [], list(dict.fromkeys(plain_words(query)))
         for index, score, ways in zip(
             found.item_idx[0].tolist(), found.score[0].tolist(), found.found_by[0], strict=True
         ):
             if index == PAD_IDX:
                 break
-            own = set(words_of(self.catalogue.texts[index]))
+            own = set(plain_words(self.catalogue.texts[index]))
             both = [word for word in words if word in own]
             items.append(
                 Item(

@@ -69,10 +69,12 @@ def fit_query_map(
 
     def validate() -> float:
         vectors = model(torch.from_numpy(row[split:])).numpy()
-        scores = vectors @ item_vectors.T
-        scores[:, 0] = -np.inf
-        best = top_k(scores, 10).item_idx
-        return float(np.mean(ndcg(best, chosen, k=10)))
+        found = []
+        for start in range(0, len(vectors), BATCH_SIZE):  # to limit the memory of the scores
+            scores = vectors[start : start + BATCH_SIZE] @ item_vectors.T
+            scores[:, 0] = -np.inf
+            found.append(top_k(scores, 10).item_idx)
+        return float(np.mean(ndcg(np.concatenate(found), chosen, k=10)))
 
     with torch.no_grad():
         before = validate()
@@ -83,7 +85,7 @@ def fit_query_map(
         loss=model.loss,
         config=OPTIMISER,
         validate=validate,
-        options=replace(options, epochs=None, checkpoints=None),
+        options=replace(options, epochs=None, checkpoints=None, report=None),
         about={},
     )
     with torch.no_grad():

@@ -1,24 +1,27 @@
 """Full-text index over the texts of a catalogue, ranked by BM25 (Robertson & Zaragoza 2009).
 
 The index is SQLite's FTS5, in memory. A word of a query matches the same word of an item, without
-case and accents.
+case and accents. Scripts without spaces between words are matched as whole runs of letters.
 
 Shapes: N items, C results.
 """
 
+import re
 import sqlite3
 import threading
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from models.queries import Candidates
 from shortlist.catalogue import Catalogue
-from shortlist.features.terms import words_of
 
-CREATE = (
-    """CREATE VIRTUAL TABLE items USING fts5(text, tokenize = "unicode61 remove_diacritics 2")"""
-)
+ACCENTS = re.compile("[\u0300-\u036f]")
+"""Combining marks of Latin, Greek and Cyrillic letters."""
+CREATE = """CREATE VIRTUAL TABLE items USING fts5(
+    text, tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M* Co'"
+)"""
 MAX_WORDS = 32
 """Number of words of a query that are searched."""
 DROP_DEPTH = 4
@@ -54,7 +57,7 @@ class TextIndex:
         with self._connection as connection:
             gone = [(row,) for row in changed if row < len(old)]
             connection.executemany("DELETE FROM items WHERE rowid = ?", gone)
-            added = [(row, texts[row]) for row in changed if row < len(texts)]
+            added = [(row, plain(texts[row])) for row in changed if row < len(texts)]
             connection.executemany("INSERT INTO items(rowid, text) VALUES (?, ?)", added)
 
     def __del__(self) -> None:
@@ -68,7 +71,7 @@ class TextIndex:
         Args:
             allowed: (N + 1,) bool.
         """
-        words = list(dict.fromkeys(words_of(query)))[:MAX_WORDS]
+        words = list(dict.fromkeys(plain_words(query)))[:MAX_WORDS]
         found: list[tuple[int, float]] = []
         if words and k > 0:
             match = " OR ".join(f'"{word}"' for word in words)
@@ -88,6 +91,28 @@ class TextIndex:
                 "SELECT rowid, rank FROM items WHERE items MATCH ? ORDER BY rank LIMIT ?",
                 (match, limit),
             ).fetchall()
+
+
+def plain(text: str) -> str:
+    """Return a text in lower case, in compatibility form, without accents.
+
+    Accents are the marks that Latin, Greek and Cyrillic letters carry; vowel signs of other scripts
+    are kept.
+    """
+    decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).lower())
+    return unicodedata.normalize("NFC", ACCENTS.sub("", decomposed))
+
+
+def plain_words(text: str) -> list[str]:
+    """Return the words of `plain(text)`: runs of letters, digits and vowel signs."""
+    words, word = [], ""
+    for character in plain(text) + " ":
+        if unicodedata.category(character)[0] in "LNM":
+            word += character
+        elif word:
+            words.append(word)
+            word = ""
+    return words
 
 
 class TextIndexes:

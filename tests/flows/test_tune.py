@@ -37,7 +37,14 @@ class Peak:
 
 
 def study(path: Path, fit, **more):
-    options = {"space": SPACE, "path": path / "s.db", "data": "d", "minutes": 0.05, "seed": 0}
+    options = {
+        "space": SPACE,
+        "path": path / "s.db",
+        "data": "d",
+        "minutes": 0,
+        "trials": 24,
+        "seed": 0,
+    }
     return tune(SasrecConfig(dropout=0.1), fit, **(options | more))
 
 
@@ -70,13 +77,41 @@ def test_a_study_goes_on_where_it_was_interrupted(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path, Interrupted())
     fit = Peak()
-    result = study(tmp_path, fit, minutes=0)
+    result = study(tmp_path, fit, trials=1)
     searched = [call for call in fit.calls if call[2]]
     assert len(searched) == 1  # one more trial; the current values aren't tried again
     assert searched[0][0] != 0.1
     assert 3 <= result["trials"] <= 5
     with pytest.raises(TuningError, match="other data or settings; remove the file"):
         study(tmp_path, fit, data="other")
+
+
+def test_a_trial_that_fails_is_only_a_bad_trial(tmp_path):
+    class Diverges(Peak):
+        def __call__(self, config, seed, report):
+            if config.dropout > 0.4:
+                raise ValueError("the loss is nan")
+            return super().__call__(config, seed, report)
+
+    lines: list[str] = []
+    result = study(tmp_path, Diverges(), progress=lines.append)
+    assert any("failed: the loss is nan" in line for line in lines)
+    assert result["changes"].get("dropout", 0.1) <= 0.4
+
+    class Broken(Peak):
+        def __call__(self, config, seed, report):
+            raise ValueError("no data")
+
+    with pytest.raises(ValueError, match="no data"):
+        study(tmp_path / "new", Broken())
+
+
+def test_choices_that_a_config_refuses_are_left_out():
+    space = space_of(RANKERS["value"].config(), RANKER_SPACE)
+    assert None not in space["min_data_in_leaf"].choices
+    assert (
+        None in space_of(RANKERS["lambdamart"].config(), RANKER_SPACE)["min_data_in_leaf"].choices
+    )
 
 
 def test_a_model_with_a_grid_of_its_own_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from models.content.fusion import ContentConfig, ContentModel
 from models.data import Validation
 from models.recommend.search import VECTORS, WORDS, match
 from models.search.pairs import SearchPairs
-from models.search.text_index import TextIndex
+from models.search.text_index import TextIndex, plain_words
 from models.search.weights import SearchWeights
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
@@ -24,6 +24,7 @@ from shortlist import columns as c
 from shortlist.api import Filters, SearchRequest
 from shortlist.catalogue import Catalogue
 from shortlist.features.terms import words_of
+from shortlist.refusals import Refusals
 from tests.models.recommenders import AT, Clicks, recommender_of, with_new
 from tests.models.small_data import catalogue_of, queries_of, training_data
 
@@ -85,6 +86,26 @@ def test_case_and_accents_do_not_matter_and_query_syntax_has_no_meaning():
     assert found("-- ;") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("İstanbul rehberi", "istanbul"),
+        ("İstanbul rehberi", "İSTANBUL"),
+        ("हिन्दी किताब", "हिन्दी"),
+        ("Ёлка", "елка"),
+        ("Ｓｏｎｙ ｔｖ", "sony"),
+        ("ﬁne tea", "fine"),
+        ("東京 案内", "東京"),
+    ],
+)
+def test_words_of_other_alphabets_match_and_are_named(text, query):
+    allowed = np.ones(3, dtype=bool)
+    index = TextIndex(["", text, "something else"])
+    assert index.search(query, k=5, allowed=allowed).item_idx[0].tolist() == [1]
+    assert set(plain_words(query)) <= set(plain_words(text))
+
+
+QUICK = OptimiserConfig(learning_rate=1e-2, warmup_steps=0, num_epochs=10)
 ITEMS = 24
 """Items 1 to 12 are called blue, the others red. Users of one colour choose only that colour."""
 
@@ -105,7 +126,7 @@ def shop(*, pairs: SearchPairs | None = None):
         embedding_dim=16,
         batch_size=16,
         num_negatives=32,
-        optimiser=OptimiserConfig(learning_rate=1e-2, warmup_steps=0, num_epochs=10),
+        optimiser=QUICK,
     )
     source = registry.fit(config, data, Validation([]), OPTIONS)
     assert isinstance(source, VectorSource)
@@ -149,6 +170,43 @@ def test_filters_exclusions_and_availability_hold_and_consumed_items_may_be_foun
     assert not {"i002", "i004"} & set(found)  # excluded, unavailable
     nothing = request.model_copy(update={"filters": Filters(categories=["no such"])})
     assert model.search(nothing, at=AT).items == []
+
+
+def test_refused_items_are_not_found(colours):
+    class Refuses(Clicks):
+        def read(self, user_ids, context_ids, at):
+            rows = super().read(user_ids, context_ids, at)
+            return replace(rows, refusals=[Refusals(("i001",), (AT - 5,)) for _ in user_ids])
+
+    model = recommender(colours, reader=Refuses([("u", "i002", AT - 10)]))
+    found = ids(model.search(SearchRequest(query="blue", user_id="u", k=50), at=AT))
+    assert "i002" in found
+    assert "i001" not in found
+
+
+def test_nothing_is_found_for_unknown_words_or_without_any_way(colours):
+    model = recommender(colours)
+    assert model.search(SearchRequest(query="qwertz"), at=AT).items == []
+    model.health.switched_off = frozenset({WORDS, VECTORS})
+    slate = model.search(SearchRequest(query="blue"), at=AT)
+    assert slate.items == []
+    assert slate.skipped_stages == [WORDS, VECTORS]
+
+
+def test_content_without_text_is_searched_by_words_alone(colours):
+    data, _ = colours
+    config = ContentConfig(
+        features=ContentFeatures(text="none"), embedding_dim=8, optimiser=QUICK, num_negatives=8
+    )
+    items = data.catalogue.items
+    kinds = pa.array([["a"], ["b"]] * (ITEMS // 2), pa.list_(pa.string()))
+    items = items.set_column(items.schema.get_field_index(c.CATEGORIES), c.CATEGORIES, kinds)
+    given = replace(data, catalogue=Catalogue.from_items(items))
+    source = registry.fit(config, given, Validation([]), OPTIONS)
+    model = recommender_of((given.catalogue, {"content": source}), "content")
+    slate = model.search(SearchRequest(query="blue", k=3), at=AT, wait=False)
+    assert [item.sources for item in slate.items] == [[WORDS]] * 3
+    assert not slate.skipped_stages
 
 
 def test_a_new_item_is_found_by_its_words_and_its_vector(colours):
@@ -235,7 +293,7 @@ def test_the_chains_order_counts_with_its_weight(colours):
     index = TextIndex(chain.catalogue.texts)
 
     def place(weight: float) -> int:
-        matches = match(chain, index, queries, model.items, rows)
+        matches = match(chain, lambda: index, queries, model.items, rows)
         found = matches.best(SearchWeights(personal=weight), k=ITEMS)
         return found.item_idx[0].tolist().index(20)
 
