@@ -40,6 +40,10 @@ def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> N
         write_json(out, content)
 
 
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
 def peak_gb() -> float:
     """Return the peak resident memory of this process so far, in GB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)

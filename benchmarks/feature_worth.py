@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, report, rounded
 from flows.runtime.runs import Run
 from flows.training.assemble import load_run_data
 from flows.training.ranking_data import assemble_ranking, gather
@@ -136,10 +136,6 @@ def without(data: RankingData, columns: list[int]) -> RankingData:
     x = data.x.copy()
     x[:, columns] = 0
     return replace(data, x=x)
-
-
-def rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._result import about_machine, command_line, report
+from benchmarks._result import about_machine, command_line, report, rounded
 from flows.runtime.runs import Run
 from flows.training.assemble import load_run_data
-from flows.training.choose_search import Searches, choose_search, padded, searches_of
+from flows.training.choose_search import Searches, choose_search, searches_of
 from models.content.fusion import ContentModel
+from models.queries import pad_lists
 from models.recommend.chain import Chain
 from models.recommend.loading import load_chain
 from models.recommend.search import VECTORS, WORDS, match
@@ -93,7 +94,7 @@ def judge(
             used = live if trained else without_map(live)
             batch = each.batch
             found = match(used, lambda: index, batch.queries, batch.items, each.texts, ways=ways)
-            lists.append(padded(found.best(weights, k=50).item_idx, 50))
+            lists.append(pad_lists(found.best(weights, k=50).item_idx, 50))
         values[name] = {
             metric: np.concatenate(
                 [
@@ -131,10 +132,6 @@ def without_map(chain: Chain) -> Chain:
     changed = chain.live(chain.catalogue, chain.new)
     changed.sources = chain.sources | {"content": other}
     return changed
-
-
-def rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from flows.training.sources import reference_kinds
 from flows.training.windows import read_windows
 from models import registry
 from models.baselines.popularity import Popularity
+from models.queries import pad_lists
 from models.recommend.chain import Chain, Ranked
 from models.recommend.loading import load_chain
 from models.recommend.short_history import FALLBACK
@@ -146,7 +147,7 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
 def judge_chain(chain: Chain, ticks: list[EvaluationBatch], *, k: int) -> ChainLists:
     """Rank all requests with item features, catalogue and history as of each request."""
     ranked = [tick.over(chain).rank(tick.queries, tick.items, k=k) for tick in ticks]
-    return ChainLists(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
+    return ChainLists(Lists.of([pad_lists(r.item_idx, k) for r in ranked]), ranked)
 
 
 def judge_sources(
@@ -179,7 +180,9 @@ def judge_sources(
     if FALLBACK not in sources:
         sources[FALLBACK] = Popularity(FALLBACK, days=FALLBACK_DAYS)
     lists = {
-        name: Lists.of([pad(source.retrieve(t.queries, t.items, k=k).item_idx, k) for t in ticks])
+        name: Lists.of(
+            [pad_lists(source.retrieve(t.queries, t.items, k=k).item_idx, k) for t in ticks]
+        )
         for name, source in sources.items()
     }
     return {name: filled(of_source, lists[FALLBACK]) for name, of_source in lists.items()}
@@ -293,8 +296,3 @@ def evaluation(
         "slices": by_slice,
         "candidates": recalls,
     }
-
-
-def pad(item_idx: np.ndarray, k: int) -> np.ndarray:
-    """Cut or pad (B, K) lists to exactly k positions; added positions are 0."""
-    return np.pad(item_idx[:, :k], ((0, 0), (0, max(0, k - item_idx.shape[1]))))

@@ -9,29 +9,22 @@ import json
 import shutil
 from typing import Any
 
-import numpy as np
 from prefect import flow
 
+from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from flows.training.assemble import RunData, as_validation, load_run_data, training_data
-from flows.training.ranking_data import RankingWindows, gather, ranker_options
+from flows.training.ranking_data import RankingWindows, chain_of_all, gather, ranker_options
 from flows.training.sources import Job, fit_sources, in_order
 from flows.training.windows import read_windows
 from flows.tuning.space import RANKER_SPACE, SOURCE_SPACE
-from flows.tuning.study import Fit, Fitted, TuningError, tune
+from flows.tuning.study import Fit, Fitted, TuningError, nothing_to_tune, tune
 from models import registry
-from models.data import Validation
-from models.queries import Source
 from models.ranking.protocol import scores_of
-from models.ranking.registry import RANKERS, fit_ranker
+from models.ranking.registry import KINDS, RANKERS, fit_ranker
 from models.ranking.value_heads import ValueHeadsConfig
-from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.config import Settings
-from shortlist.metrics import ndcg
-
-FOLDER = "tune"
-"""Folder of a run with its studies, and the sources for studies of rankers."""
 
 
 @flow(name="tune", log_prints=True)
@@ -51,35 +44,38 @@ def tune_flow(run_id: str, kind: str, minutes: float) -> dict[str, Any]:
     """
     settings = Settings()
     run = Run.open(settings, run_id)
-    train = run.config.train
-    sources = {config.kind: config for config in train.sources}
-    rankers = {config.kind: config for config in run.config.rankers}
-    if kind not in (*sources, *rankers):
-        raise TuningError(
-            f"'{kind}' is no source or ranker of configuration '{run.config.name}', want one of"
-            f" {', '.join((*sources, *rankers))}"
-        )
-    if kind in rankers and kind not in RANKERS:
-        raise TuningError(f"'{kind}' is made of other rankers; tune its members instead")
-    run_data = load_run_data(settings, run)
-    if kind in sources:
-        if not hasattr(sources[kind], "optimiser"):
-            raise TuningError(
-                f"'{kind}' has nothing to tune here: its training tries a grid on validation itself"
-            )
-        config, fit = sources[kind], _source_fit(settings, run, run_data)
-    else:
-        config, fit = rankers[kind], _ranker_fit(settings, run, run_data)
+    config = tunable(run.config, kind)
+    is_ranker = kind in RANKERS
+    fit = (_ranker_fit if is_ranker else _source_fit)(settings, run, load_run_data(settings, run))
     about = json.dumps([run_id, run.config.seed, config.model_dump(mode="json")], sort_keys=True)
     return tune(
         config,
         fit,
-        space=SOURCE_SPACE if kind in sources else RANKER_SPACE,
-        path=run.path / FOLDER / f"{kind}.db",
+        space=RANKER_SPACE if is_ranker else SOURCE_SPACE,
+        path=run.tuning / f"{kind}.db",
         data=hashlib.sha256(about.encode()).hexdigest()[:16],
         minutes=minutes,
         seed=run.config.seed,
     )
+
+
+def tunable(config: RunConfig, kind: str) -> Any:
+    """Return the config of a source or ranker of a run that can be tuned.
+
+    Raises:
+        TuningError: there is no such source or ranker, or it has nothing to tune.
+    """
+    known = {one.kind: one for one in (*config.train.sources, *config.rankers)}
+    if kind not in known:
+        raise TuningError(
+            f"'{kind}' is no source or ranker of configuration '{config.name}', want one of"
+            f" {', '.join(known)}"
+        )
+    if kind in KINDS and kind not in RANKERS:
+        raise TuningError(f"'{kind}' is made of other rankers; tune its members instead")
+    if kind not in RANKERS and not hasattr(known[kind], "optimiser"):
+        raise nothing_to_tune(kind)
+    return known[kind]
 
 
 def _source_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
@@ -97,19 +93,10 @@ def _source_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
             index=config.train.index,
             report=report,
         )
-        return judged(registry.fit(source_config, data, validation, options), validation)
+        source = registry.fit(source_config, data, validation, options)
+        return Fitted(validation.users, validation.ndcg_of_requests(source))
 
     return fit
-
-
-def judged(source: Source, validation: Validation) -> Fitted:
-    """Return the nDCG@10 of a source on the validation requests."""
-    users: list[str] = []
-    values = []
-    for queries, items, relevant in validation.ticks:
-        users += queries.user_ids
-        values.append(ndcg(source.retrieve(queries, items, k=10).item_idx, relevant, k=10))
-    return Fitted(users, np.concatenate(values))
 
 
 def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
@@ -117,7 +104,7 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
     names = ("ranker_train", "validation")
     ticks, profiles = read_windows(run.states(settings), run_data, config, windows=names)
     data = training_data(run_data, profiles, end=run_data.windows["retrieval_train"][1])
-    folder = run.path / FOLDER / "sources"
+    folder = run.tuning / "sources"
     kinds = tuple(source.kind for source in config.train.sources)
     missing = [s for s in in_order(config.train.sources) if not (folder / s.kind / "done").exists()]
     for source in missing:
@@ -126,18 +113,8 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
     fit_sources([Job(s, data, validation, folder) for s in missing], config, settings.cache)
     for source in missing:
         (folder / source.kind / "done").touch()
-    chain = Chain(
-        ChainConfig(
-            candidate_sources=kinds,
-            score_sources=kinds,
-            candidates_per_source=config.train.candidates_per_source,
-            repeats=config.data.repeats,
-        ),
-        sources={kind: registry.load(kind, folder / kind, run_data.catalogue) for kind in kinds},
-        ranker=None,
-        catalogue=run_data.catalogue,
-        profiles=profiles,
-    )
+    sources = {kind: registry.load(kind, folder / kind, run_data.catalogue) for kind in kinds}
+    chain = chain_of_all(config, run_data, profiles, sources)
     gathered = {window: gather(chain, ticks[window]) for window in ticks}
     window = RankingWindows.of(chain, ticks, gathered)
     valid = window.valid.data
@@ -147,10 +124,10 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
         options = TrainingOptions(
             device=base.device, seed=seed, num_threads=base.num_threads, report=report
         )
-        if not isinstance(ranker_config, ValueHeadsConfig):
-            ranker = fit_ranker(ranker_config, window.train.data, valid, options)
-            return Fitted(valid.users, valid.ndcg(scores_of(ranker, valid)))
         ranker = fit_ranker(ranker_config, window.train.data, valid, options)
-        return Fitted(valid.users, valid.value(scores_of(ranker, valid), ranker_config.weights))
+        scores = scores_of(ranker, valid)
+        if isinstance(ranker_config, ValueHeadsConfig):
+            return Fitted(valid.users, valid.value(scores, ranker_config.weights))
+        return Fitted(valid.users, valid.ndcg(scores))
 
     return fit

@@ -55,7 +55,8 @@ class TrainingData:
     """Reads the reviews that were known before the end of the training window; None: there are
     none."""
     read_searches: Callable[[], SearchPairs | None] | None = None
-    """Reads searches and the items chosen after them, likewise."""
+    """Reads the searches before the end of the training window, with the items that were chosen
+    after them; None: there are none."""
 
     @classmethod
     def from_log(
@@ -172,11 +173,27 @@ class Validation:
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
         """Return nDCG@k of `source` over the full catalogue: mean per user, then over users."""
-        return self.mean_per_user(
+        return mean_over_users(self.users, self.ndcg_of_requests(source, k=k))
+
+    def ndcg_of_requests(self, source: Source, *, k: int = 10) -> np.ndarray:
+        """Return nDCG@k of each request, in the order of `users`."""
+        return self.per_request(
             lambda queries, items, relevant: ndcg(
                 source.retrieve(queries, items, k=k).item_idx, relevant, k=k
             )
         )
+
+    @property
+    def users(self) -> list[str]:
+        """The user id of each request."""
+        return [user for queries, _, _ in self.ticks for user in queries.user_ids]
+
+    def per_request(
+        self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
+    ) -> np.ndarray:
+        """Return a metric of each request; `judge` is that of `mean_per_user`."""
+        values = [judge(*tick) for tick in self.ticks]
+        return np.concatenate(values) if values else np.zeros(0)
 
     def mean_per_user(
         self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
@@ -189,14 +206,7 @@ class Validation:
             judge: computes the metric of each query from the arguments (queries, item features,
                 relevant item_idx of each query); NaN for a query without relevant items.
         """
-        if not self.ticks:
-            return float("nan")
-        users: list[str] = []
-        values: list[np.ndarray] = []
-        for queries, items, relevant in self.ticks:
-            users += queries.user_ids
-            values.append(judge(queries, items, relevant))
-        return mean_over_users(users, np.concatenate(values))
+        return mean_over_users(self.users, self.per_request(judge))
 
 
 def mean_over_users(users: list[str], values: np.ndarray) -> float:

@@ -169,6 +169,11 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
     return Candidates(item_idx=item_idx, score=score)
 
 
+def pad_lists(item_idx: np.ndarray, k: int) -> np.ndarray:
+    """Cut or pad (B, K) lists to exactly k positions; added positions are 0."""
+    return np.pad(item_idx[:, :k], ((0, 0), (0, max(0, k - item_idx.shape[1]))))
+
+
 def best_places(values: np.ndarray, k: int) -> np.ndarray:
     """Return the (k,) positions of the largest of (N,) values, largest first.
 

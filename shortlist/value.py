@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import AfterValidator
 
 MIDDLE_GRADE = 3.0
-"""Ratings and survey answers count from here: a worse grade has a negative amount."""
+"""Grade with the amount 0: better ratings and survey answers have positive amounts, worse ones
+negative amounts."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from cli import show
 from cli.commands.options import JsonOption, ReleaseOption
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+BodyT = TypeVar("BodyT", bound="BaseModel")
 app = typer.Typer()
 
 
@@ -37,6 +41,18 @@ def serve(
     os.execv(sys.executable, [*command, "--port", str(port), "--host", host])
 
 
+def parsed(body: "type[BodyT]", **fields: Any) -> "BodyT":
+    """Return a request body. Raises BadParameter that says what is wrong in the fields."""
+    from pydantic import ValidationError
+
+    from shortlist.config import describe
+
+    try:
+        return body(**fields)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(error.errors()[0])) from None
+
+
 @app.command()
 def recommend(
     user_id: Annotated[str, typer.Argument(metavar="USER")],
@@ -45,16 +61,10 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items to a user, with the source and the reason of each. Needs no server."""
-    from pydantic import ValidationError
-
     from cli.local import local_recommender, now_of
     from shortlist.api import RecommendRequest
-    from shortlist.config import describe
 
-    try:
-        request = RecommendRequest(user_id=user_id, k=k)
-    except ValidationError as error:
-        raise typer.BadParameter(describe(error.errors()[0])) from None
+    request = parsed(RecommendRequest, user_id=user_id, k=k)
     recommender = local_recommender(release)
     slate = recommender.recommend(request, at=now_of(recommender))
     show.result(
@@ -105,16 +115,10 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find items by a text, by its words and by its meaning. Needs no server."""
-    from pydantic import ValidationError
-
     from cli.local import local_recommender, now_of
     from shortlist.api import SearchRequest
-    from shortlist.config import describe
 
-    try:
-        request = SearchRequest(query=query, user_id=user_id, k=k)
-    except ValidationError as error:
-        raise typer.BadParameter(describe(error.errors()[0])) from None
+    request = parsed(SearchRequest, query=query, user_id=user_id, k=k)
     recommender = local_recommender(release)
     found = recommender.search(request, at=now_of(recommender))
     show.result(

@@ -32,53 +32,35 @@ def tune(
     """
     from flows.runtime.configuration import load_run_config
     from flows.runtime.runs import Run
-    from flows.tune import FOLDER, tune_flow
+    from flows.tune import tunable, tune_flow
+    from flows.tuning.space import with_values
     from flows.tuning.study import TuningError
     from shortlist.config import Settings
 
     settings = Settings()
     run_config = load_run_config(config)
-    known = [*run_config.train.sources, *run_config.train.rankers]
-    if kind not in [one.kind for one in known]:
-        raise typer.BadParameter(
-            f"'{kind}' is no source or ranker of {config}, want one of"
-            f" {', '.join(one.kind for one in known)}"
-        )
-    (given,) = [one for one in known if one.kind == kind]
-    if run is None:
-        opened = Run.start(settings, run_config)
-        (opened.path / FOLDER).mkdir()
-    else:
-        opened = Run.open(settings, run, of=run_config.name)
-        if given not in (*opened.config.train.sources, *opened.config.train.rankers):
-            raise typer.BadParameter(
-                f"--run {run}: '{kind}' has other settings there than in {config}; leave --run out"
-                " to start a new study"
-            )
-        opened.freeze(settings)
     try:
+        given = tunable(run_config, kind)
+        if run is None:
+            opened = Run.start(settings, run_config)
+            opened.tuning.mkdir()
+        else:
+            opened = Run.open(settings, run, of=run_config.name)
+            if tunable(opened.config, kind) != given:
+                raise TuningError(
+                    f"--run {run}: '{kind}' has other settings there than in {config}; leave --run"
+                    " out to start a new study"
+                )
+            opened.freeze(settings)
         with show.only_json(as_json):
             result = tune_flow(opened.run_id, kind, minutes)
     except TuningError as error:
         raise typer.BadParameter(str(error)) from None
-    line = as_toml(
-        {"kind": kind}
-        | nested(given.model_dump(mode="json", exclude_unset=True), result["changes"])
-    )
+    # The weights of the ranker `value` are in `[value]`, not in its line.
+    own = given.model_dump(mode="json", exclude_unset=True, exclude={"weights"})
+    line = as_toml({"kind": kind} | with_values(own, result["changes"]))
     result |= {"run_id": opened.run_id, "toml": line}
     show.result(result, as_json=as_json, table=show_study)
-
-
-def nested(given: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `given` with other values; dots in the keys of `changes` separate levels."""
-    out = json.loads(json.dumps(given))
-    for key, value in changes.items():
-        *path, last = key.split(".")
-        part = out
-        for name in path:
-            part = part.setdefault(name, {})
-        part[last] = value
-    return out
 
 
 def as_toml(value: Any) -> str:

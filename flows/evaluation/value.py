@@ -7,6 +7,8 @@ import numpy as np
 
 from flows.evaluation.judge import Lists
 from flows.training.assemble import EvaluationBatch
+from models.data import mean_over_users
+from models.queries import pad_lists
 from models.ranking.value_heads import ValueHeads
 from models.recommend.chain import Chain
 from shortlist.metrics import bootstrap_mean, paired_difference
@@ -25,10 +27,10 @@ def value_figures(
     k: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each method, `value@k` and the amount of each outcome in the first k items.
+    """Return for each method `value@k`, and the sum of each outcome in its first k items.
 
-    Also `value@k lead`: the paired difference, chain minus the method. Means are over users, with
-    95% intervals.
+    A method's `value@k lead` is the paired difference, chain minus method. Means are over users,
+    with 95% intervals.
     """
     users = [user for tick in ticks for user in tick.queries.user_ids]
     outcomes = [pair for tick in ticks for pair in tick.outcomes or []]
@@ -72,33 +74,17 @@ def value_curve(
         for share in MIXES:
             mixed = {name: share * weight for name, weight in weights.items()}
             mixed[first] += 1 - share
-            lists = _lists(chain, chain.ranker.with_weights(mixed), ticks, k=k)
+            mixing = chain.with_ranker(chain.ranker.with_weights(mixed))
+            ranked = [tick.over(mixing).rank(tick.queries, tick.items, k=k) for tick in ticks]
+            lists = np.concatenate([pad_lists(each.item_idx, k) for each in ranked])
             amounts = amounts_at(lists, outcomes)
             value = discounted(value_of(amounts, weights))
-            rng = np.random.default_rng(0)
+            of_first = amounts[..., NAMES.index(first)].sum(1).astype(np.float64)
             points.append(
                 {
                     "share": share,
-                    f"value@{k}": _mean(users, value, rng),
-                    f"{first}@{k}": _mean(
-                        users, amounts[..., NAMES.index(first)].sum(1).astype(np.float64), rng
-                    ),
+                    f"value@{k}": round(mean_over_users(users, value), 4),
+                    f"{first}@{k}": round(mean_over_users(users, of_first), 4),
                 }
             )
     return {"window": "validation", "outcome": first, "curve": points}
-
-
-def _lists(chain: Chain, ranker: ValueHeads, ticks: list[EvaluationBatch], *, k: int) -> np.ndarray:
-    before, parts = chain.ranker, []
-    chain.ranker = ranker
-    try:
-        for tick in ticks:
-            found = tick.over(chain).rank(tick.queries, tick.items, k=k).item_idx
-            parts.append(np.pad(found[:, :k], ((0, 0), (0, max(0, k - found.shape[1])))))
-    finally:
-        chain.ranker = before
-    return np.concatenate(parts)
-
-
-def _mean(users: list[str], values: np.ndarray, rng: np.random.Generator) -> float:
-    return round(bootstrap_mean(users, values, rng=rng, draws=1)["mean"], 4)

@@ -13,6 +13,7 @@ runs/<run_id>/about.json      the future `about` of the release's manifest
 runs/<run_id>/trial/          sources fitted on the first window, to train rankers and choose the
                               chain's composition
 runs/<run_id>/backtest/       sources and baselines fitted on everything before the test window
+runs/<run_id>/tune/           studies of `shortlist tune`, and sources for studies of rankers
 runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
@@ -97,8 +98,8 @@ class Run:
         if run_id is None:
             found = sorted(path.parent for path in settings.runs.glob("*/lake.json"))
             found = [path for path in found if (path / "config.json").is_file()]
-            found = [path for path in found if not _only_tunes(path)]
             runs = [run for run in map(cls, found) if of in (None, run.config.name)]
+            runs = [run for run in runs if not run.only_tunes]
             if not runs:
                 of_config = "" if of is None else f" of configuration '{of}'"
                 raise RunError(
@@ -173,6 +174,16 @@ class Run:
     def backtest(self) -> Path:
         """Folder of the sources fitted on everything before the test window, for the evaluation."""
         return self.path / "backtest" / "sources"
+
+    @property
+    def tuning(self) -> Path:
+        """Folder of the studies of `shortlist tune`, and of the sources for studies of rankers."""
+        return self.path / "tune"
+
+    @property
+    def only_tunes(self) -> bool:
+        """Whether `shortlist tune` started the run, and no models were trained in it since."""
+        return self.tuning.is_dir() and not (self.path / "about.json").is_file()
 
     @property
     def references(self) -> Path:
@@ -275,8 +286,3 @@ def _new_folder(runs: Path, name: str) -> Path:
             started += timedelta(seconds=1)
         else:
             return path
-
-
-def _only_tunes(path: Path) -> bool:
-    """Return whether a run was started by `shortlist tune` and has no models of its own."""
-    return (path / "tune").is_dir() and not (path / "about.json").is_file()

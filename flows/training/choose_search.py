@@ -15,8 +15,9 @@ from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from flows.training.assemble import EvaluationBatch, RunData
 from flows.training.windows import read_windows
+from models.queries import pad_lists
 from models.recommend.chain import Chain
-from models.recommend.search import Matches, match
+from models.recommend.search import VECTORS, Matches, match
 from models.search.text_index import TextIndex
 from models.search.weights import SearchWeights
 from shortlist import columns as c
@@ -25,8 +26,8 @@ from shortlist.contracts import microseconds
 from shortlist.metrics import ndcg, paired_difference
 from shortlist.splits import Requests
 
-WORDS, PERSONAL = (0.0, 0.3, 1.0), (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Weights that are tried; that of vectors is 1."""
+WORD_WEIGHTS, PERSONAL_WEIGHTS = (0.0, 0.3, 1.0), (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Weights of words and of the ranker that are tried; that of vectors is 1."""
 FEW_USERS = 20
 """With fewer users who searched, the default weights stay."""
 MAX_SEARCHES = 2_000
@@ -58,14 +59,12 @@ class SearchChoice:
         )
 
 
-def choose_search(
-    settings: Settings, run: Run, run_data: RunData, chain: Chain, *, window: str = "validation"
-) -> SearchChoice:
-    """Compare weights on the searches of a window.
+def choose_search(settings: Settings, run: Run, run_data: RunData, chain: Chain) -> SearchChoice:
+    """Compare weights on the searches of the validation window.
 
     Other weights than the default need a gain in nDCG@10 whose interval is above zero.
     """
-    searches = searches_of(settings, run, run_data, window=window)
+    searches = searches_of(settings, run, run_data, window="validation")
     users = [user for each in searches for user in each.batch.queries.user_ids]
     if len(set(users)) < FEW_USERS:
         return SearchChoice()
@@ -80,7 +79,9 @@ def choose_search(
     of_default = ndcg_of(matches, searches, default)
     tried = {
         weights: ndcg_of(matches, searches, weights)
-        for weights in (SearchWeights(words=w, personal=p) for w in WORDS for p in PERSONAL)
+        for weights in (
+            SearchWeights(words=w, personal=p) for w in WORD_WEIGHTS for p in PERSONAL_WEIGHTS
+        )
         if weights.words or weights.personal or has_vectors(matches)
     }
     best = max(tried, key=lambda weights: mean_of(tried[weights]))
@@ -96,7 +97,7 @@ def choose_search(
 
 
 def has_vectors(matches: Sequence[Matches]) -> bool:
-    return any("search_vectors" in each.shortlist.ranks for each in matches)
+    return any(VECTORS in each.shortlist.ranks for each in matches)
 
 
 def ndcg_of(
@@ -105,15 +106,10 @@ def ndcg_of(
     """Return the nDCG@10 of each search."""
     return np.concatenate(
         [
-            ndcg(padded(each.best(weights, k=K).item_idx, K), of.batch.relevant, k=K)
+            ndcg(pad_lists(each.best(weights, k=K).item_idx, K), of.batch.relevant, k=K)
             for each, of in zip(matches, searches, strict=True)
         ]
     )
-
-
-def padded(item_idx: np.ndarray, k: int) -> np.ndarray:
-    """Return lists of length k, padded with 0: (B, k)."""
-    return np.pad(item_idx[:, :k], ((0, 0), (0, max(k - item_idx.shape[1], 0))))
 
 
 def mean_of(values: np.ndarray) -> float:
@@ -134,7 +130,7 @@ def searches_of(settings: Settings, run: Run, run_data: RunData, *, window: str)
     out = []
     for batch in batches[window]:
         queries = batch.queries
-        # Consumed items may be found; refused ones too, because they are few and not known here.
+        # Consumed items may be found. `seen` doesn't tell them from refused ones, so those may too.
         queries = replace(queries, seen=[np.zeros(0, dtype=np.int64)] * len(queries))
         own = [text_of[row] for row in zip(queries.user_ids, queries.at.tolist(), strict=True)]
         out.append(Searches(replace(batch, queries=queries), own))

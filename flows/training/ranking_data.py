@@ -4,20 +4,21 @@ Shapes: R candidates of all requests, S candidate sources.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import EvaluationBatch
-from models.queries import Candidates
+from flows.training.assemble import EvaluationBatch, RunData
+from models.queries import Candidates, Source
 from models.ranking.protocol import Ranker, RankingData, RankingError
 from models.ranking.registry import RankerConfig, fit_ranker
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
 from models.training import TrainingOptions
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.value import amounts_at
 
 
@@ -62,6 +63,26 @@ class SourceResults:
             for name in config.score_sources
         }
         return shortlist, scores
+
+
+def chain_of_all(
+    config: RunConfig, run_data: RunData, profiles: ProfileEncoder, sources: Mapping[str, Source]
+) -> Chain:
+    """Return the chain in which all sources find and score candidates, without a ranker."""
+    names = tuple(sources)
+    return Chain(
+        ChainConfig(
+            candidate_sources=names,
+            score_sources=names,
+            candidates_per_source=config.train.candidates_per_source,
+            rerank=config.train.rerank,
+            repeats=config.data.repeats,
+        ),
+        sources=sources,
+        ranker=None,
+        catalogue=run_data.catalogue,
+        profiles=profiles,
+    )
 
 
 def gather(chain: Chain, ticks: list[EvaluationBatch]) -> list[SourceResults]:

@@ -11,10 +11,16 @@ from flows.training.assemble import EvaluationBatch, RunData
 from flows.training.choose_chain import SourceChoice, best_ranker, choose_sources, source_usage
 from flows.training.choose_fallback import choose_min_history
 from flows.training.choose_search import choose_search
-from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
+from flows.training.ranking_data import (
+    RankingWindows,
+    chain_of_all,
+    fit_rankers,
+    gather,
+    ranker_options,
+)
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError, scores_of
-from models.recommend.chain import Chain, ChainConfig
+from models.recommend.chain import Chain
 from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.features.profiles import ProfileEncoder
@@ -39,20 +45,7 @@ def train_ranking(
     Returns:
         Keys of the manifest: chain, ranker, ranking_schema, chain_verdict, chain_figures.
     """
-    names = tuple(sources)
-    chain = Chain(
-        ChainConfig(
-            candidate_sources=names,
-            score_sources=names,
-            candidates_per_source=config.train.candidates_per_source,
-            rerank=config.train.rerank,
-            repeats=config.data.repeats,
-        ),
-        sources=sources,
-        ranker=None,
-        catalogue=run_data.catalogue,
-        profiles=profiles,
-    )
+    chain = chain_of_all(config, run_data, profiles, sources)
     started = time.perf_counter()
     options = ranker_options(config)
     gathered = {window: gather(chain, ticks[window]) for window in ticks}

@@ -1,5 +1,6 @@
 """Search spaces of hyperparameters, and the conversion between a config and Optuna's parameters."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,14 +67,19 @@ def current(config: Config, space: Mapping[str, BaseDistribution]) -> dict[str, 
 
 def changed(config: Config, parameters: Mapping[str, Any]) -> Config:
     """Return the config with other values."""
-    content = config.model_dump(mode="json")
-    for key, value in parameters.items():
+    return type(config).model_validate(with_values(config.model_dump(mode="json"), parameters))
+
+
+def with_values(content: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested dict with other values; dots in the keys of `values` separate levels."""
+    out = copy.deepcopy(content)
+    for key, value in values.items():
         *path, last = key.split(".")
-        part = content
+        part = out
         for name in path:
-            part = part[name]
+            part = part.setdefault(name, {})
         part[last] = value
-    return type(config).model_validate(content)
+    return out
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs a study of Optuna, and compares its best values with the current ones.
+"""Searches hyperparameters with Optuna, and compares the best ones with the current ones.
 
 A study is stored in a file, so that it can be interrupted and resumed. It optimises the nDCG@10 on
 the validation window; the test window is not read. The first trial has the current values. The best
@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 
 from flows.tuning.space import changed, current, space_of
+from models.data import mean_over_users
 from shortlist.config import Config
 from shortlist.metrics import paired_difference
 
@@ -28,6 +29,12 @@ class TuningError(ValueError):
     """The study can't run; the message says what to change."""
 
 
+def nothing_to_tune(kind: str) -> TuningError:
+    return TuningError(
+        f"'{kind}' has nothing to tune here: its training tries a grid on validation itself"
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """The result of one training on the validation window."""
@@ -37,10 +44,8 @@ class Fitted:
 
     @property
     def mean(self) -> float:
-        """The mean over users of each user's mean."""
-        kept = ~np.isnan(self.ndcg)
-        _, row = np.unique(np.asarray(self.users)[kept], return_inverse=True)
-        return float(np.mean(np.bincount(row, weights=self.ndcg[kept]) / np.bincount(row)))
+        """The mean over users of each user's mean; NaN if no request can be judged."""
+        return mean_over_users(self.users, self.ndcg)
 
 
 Fit = Callable[[Any, int, Callable[[int, float], None] | None], Fitted]
@@ -81,9 +86,7 @@ def tune(
     kind: str = getattr(config, "kind", "")
     own = space_of(config, space)
     if not own:
-        raise TuningError(
-            f"'{kind}' has nothing to tune here: its training tries a grid on validation itself"
-        )
+        raise nothing_to_tune(kind)
     study = _open(path, kind, data, seed=seed)
     now = current(config, own)
     if not study.trials:
@@ -170,9 +173,8 @@ def _compare(
     """Train the best and the current values with SEEDS seeds; return their figures."""
     best = study.best_trial.params
     changes = {key: value for key, value in best.items() if value != now[key]}
-    seeds = range(
-        seed + 1, seed + 1 + SEEDS
-    )  # not that of the trials, by which the best was chosen
+    # Not the seed of the trials, by which the best was chosen.
+    seeds = range(seed + 1, seed + 1 + SEEDS)
     of_now = [fit(config, number, None) for number in seeds]
     if not changes:
         figures = _figures(of_now)

@@ -132,9 +132,8 @@ class ContentEncoder(nn.Module):
             axis=1,
         )
 
-    @property
-    def text_ready(self) -> bool:
-        """Whether `encode_queries` has its text encoder in memory; if not, loading starts."""
+    def load_text_encoder(self) -> bool:
+        """Return whether the text encoder is in memory; if not, start to load it in a thread."""
         if TEXT not in self.widths or self.tfidf is not None or self.config.text is None:
             return True
         return encoder_ready(self.config.text)

@@ -76,7 +76,8 @@ class Requests:
 
     group: np.ndarray  # (G,) int64: number of candidates of each request
     read_history: Callable[[], History]
-    """Returns the histories. Called when a ranker first asks for them; trees never do."""
+    """Function that returns the histories. It is called when a ranker first reads them; rankers of
+    trees never do."""
 
     @cached_property
     def history(self) -> History:

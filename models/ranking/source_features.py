@@ -80,6 +80,14 @@ def source_features(
     return out.swapaxes(1, 2)
 
 
+def reciprocal(ranks: np.ndarray, *, weight: float = 1) -> np.ndarray:
+    """Return the terms of reciprocal rank fusion, weight / (60 + rank); 0 for rank 0 (not found).
+
+    Source: Cormack et al. 2009.
+    """
+    return np.where(ranks > 0, weight / (RRF_CONSTANT + ranks), 0)
+
+
 def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Return the place of (..., C) values among the real candidates, as a share: (..., C) float32.
 

@@ -1,4 +1,4 @@
-"""Value ranker: a head per outcome predicts it, and the score is their weighted sum.
+"""Value ranker: one model (head) per outcome, and the weighted sum of their predictions as score.
 
 Each head is a model of boosted trees (LightGBM) over the features of the other rankers. Outcomes
 that happen or not (click, purchase, return) have the logistic loss, amounts (watch minutes, grades)
@@ -12,7 +12,7 @@ Shapes: R candidates, F features, S outcomes.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from pydantic import Field
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.requests import Requests
 from models.ranking.tree_scores import MAX_LEAVES, TreeScores
-from models.ranking.trees import reproducible
+from models.ranking.trees import reproducible, rows_in_batches
 from models.training import TrainingOptions
 from shortlist.config import Config
 from shortlist.value import NAMES, OUTCOMES, OutcomeName
@@ -136,7 +136,7 @@ class _Sets:
 
     train: Any
     valid: Any
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any]
 
 
 def fit_value_heads(
@@ -189,11 +189,10 @@ def _data_sets(
         "lambda_l2": config.lambda_l2,
     } | reproducible(options, name="value")
     data = lgb.Dataset(
-        train.x,
+        rows_in_batches(train.x, np.arange(len(train.x)), np.arange(train.x.shape[1])),
         label=train.label,
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
         params=params,
-        free_raw_data=False,
     ).construct()
     return _Sets(data, data.create_valid(validation.x, label=validation.label), params)
 

@@ -20,7 +20,7 @@ from models.queries import Candidates, OncePerBatch, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.requests import History, Requests
-from models.ranking.source_features import RRF_CONSTANT
+from models.ranking.source_features import reciprocal
 from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.explain import FILL, RULES
 from models.recommend.fresh_items import FreshItems, new_candidates
@@ -152,6 +152,12 @@ class Chain:
         chain = copy.copy(self)
         chain.config = self.config.model_copy(update={"rerank": config})
         return chain.live(self.catalogue, self.new)
+
+    def with_ranker(self, ranker: Ranker | None) -> "Chain":
+        """Return the same chain with another ranker."""
+        chain = copy.copy(self)
+        chain.ranker = ranker
+        return chain
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -473,7 +479,7 @@ def fused_score(shortlist: Shortlist) -> np.ndarray:
     Sources in LAST have a tiny weight, so candidates that only they found come after all others.
     """
     parts = [
-        np.where(ranks > 0, (FILL_WEIGHT if name in LAST else 1) / (RRF_CONSTANT + ranks), 0)
+        reciprocal(ranks, weight=FILL_WEIGHT if name in LAST else 1)
         for name, ranks in shortlist.ranks.items()
     ]
     return np.sum(parts, axis=0).astype(np.float32)

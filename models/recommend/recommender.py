@@ -322,11 +322,8 @@ class Recommender:
             UnknownItemError: the item is not in the catalogue.
         """
         view = self.view
-        catalogue = view.catalogue
         item_idx = self.item_idx(request.item_id)
-        blocked = blocked_items(catalogue, filters=request.filters, exclude=request.exclude)
-        for part in view.rules.in_force(self.rules.rules):
-            part.block(blocked, at=at)
+        blocked = self._blocked(request, view, at=at)
         blocked[item_idx] = True
         return view.similar(item_idx, blocked, k=request.k)
 
@@ -343,9 +340,7 @@ class Recommender:
         view = self.view
         index = partial(self._text_indexes.of, view.catalogue, key=view.items_hash)
         run = Stages(self.health, budget=self.budget)
-        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
-        for part in view.rules.in_force(self.rules.rules):
-            part.block(blocked, at=at)
+        blocked = self._blocked(request, view, at=at)
         context = context_of(request.context, at=at)
 
         def queries_of(rows: RequestRows) -> Queries:
@@ -382,6 +377,15 @@ class Recommender:
             user_known=bool(rows.user["user_events"][0] > 0),
             skipped_stages=run.skipped,
         )
+
+    def _blocked(
+        self, request: SimilarRequest | SearchRequest, view: View, *, at: int
+    ) -> np.ndarray:
+        """Return which items filters, exclusions and the rules file forbid: (N + 1,) bool."""
+        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
+        for part in view.rules.in_force(self.rules.rules):
+            part.block(blocked, at=at)
+        return blocked
 
     def item_idx(self, item_id: str) -> int:
         """Return an item's index; raise UnknownItemError if it is not in the catalogue."""

@@ -5,7 +5,7 @@ inner product with the query's vector in the space of the content source. The ra
 union for the user, as if the user had just searched. Weighted reciprocal rank fusion (Cormack et
 al. 2009) combines the three rankings. Items that the user consumed may be found again.
 
-Shapes: B requests, Q = B queries, C candidates, N items.
+Shapes: B requests (one search each), C candidates, N items.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 
 from models.content.fusion import ContentModel
 from models.queries import Candidates, Queries
-from models.ranking.source_features import RRF_CONSTANT
+from models.ranking.source_features import reciprocal
 from models.recommend.chain import Chain
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, best_of
@@ -60,9 +60,8 @@ class Matches:
     """Candidates of B searches, and their places in the three orders."""
 
     shortlist: Shortlist  # ranks of WORDS and VECTORS, 0 where that way didn't find the item
-    personal: (
-        np.ndarray | None
-    )  # (B, C) float32 places in the ranker's order, from 1; None: skipped
+    personal: np.ndarray | None
+    """(B, C) float32 places in the ranker's order, from 1; None: the ranker was skipped."""
 
     def best(self, weights: SearchWeights, *, k: int) -> Found:
         """Return the best k candidates of each search by weighted reciprocal rank fusion."""
@@ -70,9 +69,9 @@ class Matches:
         score = np.zeros(self.shortlist.item_idx.shape)
         for name, weight in ((WORDS, weights.words), (VECTORS, weights.vectors)):
             if name in ranks:
-                score += weight * _reciprocal(ranks[name])
+                score += reciprocal(ranks[name], weight=weight)
         if self.personal is not None:
-            score += weights.personal * _reciprocal(self.personal)
+            score += reciprocal(self.personal, weight=weights.personal)
         score = np.where(self.shortlist.item_idx > 0, score, -np.inf).astype(np.float32)
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]
         row = np.arange(len(order))[:, None]
@@ -95,7 +94,8 @@ def match(
 
     Args:
         index: returns the full-text index of the chain's catalogue.
-        queries: the users' requests, with `seen` empty (consumed items may be found).
+        queries: the users' requests. `seen` has what must not be found; a search may find consumed
+            items.
         texts: B query texts.
         ways: which of WORDS and VECTORS are used.
         run: runs the stages WORDS, VECTORS, and those of the ranker.
@@ -115,7 +115,7 @@ def match(
 def text_encoder_ready(chain: Chain) -> bool:
     """Return whether queries can be encoded at once; if not, start to load the text encoder."""
     model = _content_model(chain)
-    return model is None or model.encoder.text_ready
+    return model is None or model.encoder.load_text_encoder()
 
 
 def _content_model(chain: Chain) -> ContentModel | None:
@@ -169,11 +169,6 @@ def _personal_places(
     places = np.empty(order.shape, dtype=np.float32)
     np.put_along_axis(places, order, np.arange(1, order.shape[1] + 1, dtype=np.float32)[None], 1)
     return places
-
-
-def _reciprocal(ranks: np.ndarray) -> np.ndarray:
-    """Return 1 / (60 + rank); 0 for rank 0, which means not found."""
-    return np.where(ranks > 0, 1 / (RRF_CONSTANT + ranks), 0)
 
 
 def _found_by(

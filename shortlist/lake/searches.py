@@ -22,8 +22,8 @@ def chosen_after_search(searches: pa.Table, events: pa.Table, *, temporary: Path
         temporary: folder for DuckDB's spill files.
 
     Returns:
-        Columns `query`, `searched_at` and `search_id` (event id) of the search; user_id, item_id,
-        event_timestamp, ingested_at and source of the event.
+        Columns `query` and `searched_at` of the search; user_id, item_id, event_timestamp,
+        ingested_at and source of the event.
     """
     with connect(temporary) as connection:
         connection.register("searches", searches)
@@ -31,10 +31,10 @@ def chosen_after_search(searches: pa.Table, events: pa.Table, *, temporary: Path
         return connection.sql(
             f"""
             WITH written AS (
-                SELECT event_id, user_id, event_timestamp, query, request_id
+                SELECT user_id, event_timestamp, query, request_id
                 FROM searches WHERE trim(query) != ''
             )
-            SELECT s.query AS {c.QUERY}, s.event_timestamp AS searched_at, s.event_id AS search_id,
+            SELECT s.query AS {c.QUERY}, s.event_timestamp AS searched_at,
                 e.user_id AS {c.USER_ID}, e.item_id AS {c.ITEM_ID},
                 e.event_timestamp AS {c.EVENT_TIMESTAMP}, e.ingested_at AS {c.INGESTED_AT},
                 e.source AS {c.SOURCE}

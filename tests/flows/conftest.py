@@ -147,6 +147,15 @@ def _first_validation() -> tuple[House, Any]:
     return first, validate_batch(first.settings, first.stage(), GENEROUS, clock="replay")
 
 
+@pytest.fixture(scope="module")
+def trainable_home(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the served home, without its runs and releases, in which a test may train."""
+    target = tmp_path_factory.mktemp("home")
+    for name in ("lake", "features", "feast", "packs"):
+        shutil.copytree(served_home / name, target / name, symlinks=True)
+    return target
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)

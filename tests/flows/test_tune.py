@@ -1,7 +1,6 @@
 """Studies: the search, its budget, resuming, refusals, and the comparison with other seeds."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,20 +150,18 @@ def test_values_of_nested_configs_are_changed():
     assert flat(config)["optimiser.learning_rate"] == 0.004
 
 
-@pytest.fixture(scope="module")
-def home(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the served home that may be changed."""
-    target = tmp_path_factory.mktemp("tune")
-    for name in ("lake", "features", "feast", "packs"):
-        shutil.copytree(served_home / name, target / name, symlinks=True)
-    return target
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["content", "lambdamart"])
-def test_the_command_tunes_a_source_and_a_ranker_of_a_run(home, world_config, kind):
+def test_the_command_tunes_a_source_and_a_ranker_of_a_run(trainable_home, world_config, kind):
     done = shortlist(
-        "tune", kind, str(world_config), "--minutes", "0", "--json", home=home, timeout=600
+        "tune",
+        kind,
+        str(world_config),
+        "--minutes",
+        "0",
+        "--json",
+        home=trainable_home,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3_000:]
     result = json.loads(done.stdout)
@@ -181,13 +178,13 @@ def test_the_command_tunes_a_source_and_a_ranker_of_a_run(home, world_config, ki
         "--minutes",
         "0",
         "--json",
-        home=home,
+        home=trainable_home,
         timeout=600,
     )
     assert json.loads(again.stdout)["trials"] >= 1
 
 
-def test_an_unknown_kind_is_refused_with_the_known_ones(home, world_config):
-    done = shortlist("tune", "nothing", str(world_config), home=home)
+def test_an_unknown_kind_is_refused_with_the_known_ones(trainable_home, world_config):
+    done = shortlist("tune", "nothing", str(world_config), home=trainable_home)
     assert done.returncode == 2
     assert "'nothing' is no source or ranker of" in done.stderr

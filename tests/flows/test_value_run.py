@@ -1,7 +1,6 @@
 """A run with `[value]`: its ranker, its figures, and what is refused in the TOML file."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -28,24 +27,16 @@ def config(world_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def home(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("home")
-    for name in ("lake", "features", "feast", "packs"):
-        shutil.copytree(served_home / name, target / name, symlinks=True)
-    return target
-
-
-@pytest.fixture(scope="module")
-def evaluation(config: Path, home: Path) -> dict:
+def evaluation(config: Path, trainable_home: Path) -> dict:
     for step in ("train", "evaluate"):
-        done = shortlist(step, str(config), "--json", home=home, timeout=600)
+        done = shortlist(step, str(config), "--json", home=trainable_home, timeout=600)
         assert done.returncode == 0, done.stderr[-3_000:]
     return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_rankers_are_compared_by_value_and_heads_are_reported(evaluation, home):
-    (run,) = (home / "runs").glob("*/about.json")
+def test_rankers_are_compared_by_value_and_heads_are_reported(evaluation, trainable_home):
+    (run,) = (trainable_home / "runs").glob("*/about.json")
     about = json.loads(run.read_text())
     figures = about["chain_figures"]
     assert {"fusion", "lambdamart", "value"} <= set(figures["rankers"])
