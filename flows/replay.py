@@ -137,6 +137,7 @@ def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
         rng=rng,
         max_per_user=config.split.max_requests_per_user,
         asked=asked_at(pages, targets, temporary=lake.root),
+        repeat_after=config.data.repeat_after,
     )
     size = config.monitor.max_requests
     if len(drawn) > size:
