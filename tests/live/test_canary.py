@@ -1,7 +1,7 @@
 """A click-bait challenger is stopped by itself: real service, Prefect server, worker and flows.
 
-The simulated users click what is loud and regret it. The champion ranks by content, the challenger
-by popularity, which is loudness here. It wins on click-through, and the board stops it.
+The simulated users click what is loud and regret it. The champion learns from likes; the challenger
+learns from clicks, which loud items win. It gains click-through, and the board stops it.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from flows.deploy import deploy_all
 from flows.evaluate import evaluate_flow
 from flows.package import package_flow
 from flows.releases.service_process import free_port, running_service
+from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from flows.simulate import open_setting
 from flows.train import train_flow
@@ -59,15 +60,18 @@ topics = 8
 dim = 8
 appeal_quality = -0.4
 [behaviour]
-click_appeal = 2.0
+click_appeal = 1.5
 click_affinity = 1.2
-satisfaction = 1.2
-satisfaction_clickbait = 1.5
+satisfaction = 1.0
+satisfaction_quality = 0.8
+satisfaction_clickbait = 0.6
+like = 0.8
 rating = 0.7
 survey = 0.5
 [logging]
 loudness = 0.9
 """
+POPULARITY = parse_arms("popularity")[0]
 DAYS = 4
 """Days on which the canary may run; the board is judged after each."""
 
@@ -137,9 +141,15 @@ def _made(answer: httpx.Response):
     return None if answer.status_code == 503 else answer.raise_for_status().json()
 
 
+def learning_from(event_type: str, config: RunConfig) -> RunConfig:
+    """Return the config with another target event."""
+    data = config.data.model_copy(update={"target_events": (event_type,)})
+    return config.model_copy(update={"data": data})
+
+
 def challenger_of(setting: Setting, settings: Settings) -> str:
-    """Train the click-bait release, by popularity alone; it isn't promoted."""
-    run = Run.start(settings, run_config(setting, parse_arms("popularity")[0]))
+    """Train the click-bait release, by the popularity of clicks; it isn't promoted."""
+    run = Run.start(settings, learning_from("click", run_config(setting, POPULARITY)))
     train_flow(run.run_id)
     evaluate_flow(run.run_id)
     release_id = package_flow(run.run_id, bento=False)["release_id"]
@@ -152,11 +162,11 @@ def test_a_click_bait_challenger_is_stopped_by_itself(tmp_path, monkeypatch):
     world.write_text(WORLD)
     schedule = Schedule(warm_days=14, shadow_days=0, retrain_days=30)
     setting = open_setting(str(world), days=DAYS, schedule=schedule, cache=tmp_path / "cache")
-    (arm,) = parse_arms("content")
+    arm = POPULARITY
     loop = ServiceLoop(setting, arm, tmp_path / "loop")
     for day in range(schedule.start):
         loop._keep(loop.run_day(day))
-    config = run_config(setting, arm)
+    config = learning_from("like", run_config(setting, arm))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("SHORTLIST_HOME", str(home))
@@ -225,10 +235,10 @@ def forced(service: str) -> bool:
 
 def as_toml(world: Path, simulated) -> str:
     return f"""
-name = "bait-content"
+name = "bait-likes"
 [data]
 source = "simulated"
-target_events = ["click", "rating", "survey"]
+target_events = ["like"]
 clock = "replay"
 [data.simulated]
 preset = "{world}"
@@ -236,7 +246,7 @@ seed = {simulated.seed}
 days = {simulated.days}
 log_days = {simulated.log_days}
 [train]
-sources = [{{ kind = "content" }}, {{ kind = "recent_popularity" }}]
+sources = [{{ kind = "popularity" }}, {{ kind = "recent_popularity" }}]
 rankers = []
 [monitor]
 guardrails = "{ROOT / "configs/guardrails.toml"}"
