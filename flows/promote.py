@@ -21,7 +21,7 @@ from flows.runtime.runs import Run, RunError
 from shortlist.config import Settings, load_toml
 from shortlist.gates import GatesConfig
 from shortlist.lake.leases import held_by_another
-from shortlist.promotion import promote_release
+from shortlist.promotion import DEFAULT_GATES, gates_file, promote_release
 from shortlist.release import ReleaseError, ReleaseStore
 
 
@@ -110,7 +110,7 @@ class ReleaseToPromote:
     """A release to promote, and the TOML file with the limits of its gates."""
 
     release_id: str
-    gates: Path = CONFIGS / "gates.toml"
+    gates: Path
 
 
 def find_release(
@@ -133,7 +133,7 @@ def find_release(
             raise ReleaseError(
                 "both a release and a run or configuration are given; want only one of them"
             )
-        return ReleaseToPromote(release_id)
+        return ReleaseToPromote(release_id, _gates_of(settings, release_id))
     if by_run:
         run = Run.open(settings, run_id, of=of)
         packaged = run.read("release.json", made_by="package")
@@ -141,7 +141,16 @@ def find_release(
     ids = ReleaseStore(settings.releases).ids()
     if not ids:
         raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
-    return ReleaseToPromote(ids[-1])
+    return ReleaseToPromote(ids[-1], _gates_of(settings, ids[-1]))
+
+
+def _gates_of(settings: Settings, release_id: str) -> Path:
+    """Return the file with the limits of a release's gates; the default one if it is damaged."""
+    try:
+        about = ReleaseStore(settings.releases).open(release_id).about
+    except ReleaseError:  # the integrity gate reports it
+        return DEFAULT_GATES
+    return gates_file(settings, about)
 
 
 def end_run_of(settings: Settings, release_id: str) -> None:

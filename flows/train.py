@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import CachePolicy
 
+from flows.runtime.memory import release_memory
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from flows.training.assemble import as_validation, load_run_data, training_data
@@ -106,7 +107,9 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         source.kind: registry.load(source.kind, run.trial / source.kind, run_data.catalogue)
         for source in config.train.sources
     }
+    release_memory()
     about = train_ranking(settings, run, config, run_data, profiles, sources, ticks)
+    release_memory()
     recipe = Recipe.of(
         config,
         chain=about["chain"],

@@ -4,7 +4,11 @@ Used by the flow `promote`, the commands, the actions of guardrails, and the con
 The workers of the service follow the pointer (services/hot_swap.py).
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from shortlist.audit import write_audit
 from shortlist.config import Settings
@@ -13,6 +17,9 @@ from shortlist.home_lock import home_lock
 from shortlist.release import Release, ReleaseError, ReleaseStore
 from shortlist.switches import in_force
 
+DEFAULT_GATES = Path(__file__).resolve().parents[1] / "configs" / "gates.toml"
+COMPARISONS = ("quality", "loss budget", "value")
+"""Gates that compare a release with the champion of its evaluation, on past events."""
 LOCK_SECONDS = 60
 """How long to wait for another promotion or rollback. One takes as long as verifying a release."""
 
@@ -37,6 +44,7 @@ def promote_release(
     what: str,
     force_reason: str | None = None,
     note: str = "",
+    live: Mapping[str, Any] | None = None,
 ) -> Promotion:
     """Judge a release, and set the pointer to it if all gates pass or it is forced.
 
@@ -46,6 +54,8 @@ def promote_release(
         what: the command, for the lock's message.
         force_reason: why to promote although gates fail; None: a release that fails is refused.
         note: why, for the audit log; "" without one.
+        live: evidence that the release is not worse than the champion on live traffic, for the
+            audit log. It replaces the gates of COMPARISONS. None: there is none.
 
     Raises:
         HomeLocked: another promotion or rollback did not end within LOCK_SECONDS.
@@ -53,6 +63,9 @@ def promote_release(
     store = ReleaseStore(settings.releases)
     with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
         verdict = judge(settings, release_id, config)
+        if live is not None:
+            left = [gate for gate in verdict.gates if gate.name not in COMPARISONS]
+            verdict = replace(verdict, gates=left)
         before = store.current_id()
         forced = force_reason is not None and not verdict.passed and verdict.is_intact
         promoted = verdict.passed or forced
@@ -66,9 +79,26 @@ def promote_release(
                 before=before,
                 after=release_id,
                 reason=f"{reason}; {note}" if note else reason,
-                evidence={"gates": [asdict(gate) for gate in verdict.gates]},
+                evidence={"gates": [asdict(gate) for gate in verdict.gates], **(live or {})},
             )
     return Promotion(release_id, before, verdict, promoted, forced)
+
+
+def gates_file(settings: Settings, about: Mapping[str, Any]) -> Path:
+    """Return the file with the limits of a release's gates.
+
+    It is that of the run that made the release, or the default one if the run or its file is no
+    longer on this machine.
+
+    Args:
+        about: the release's manifest.
+    """
+    try:
+        config = json.loads((settings.runs / about["run_id"] / "config.json").read_text())
+        path = Path(config["gates"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_GATES
+    return path if path.is_file() else DEFAULT_GATES
 
 
 def judge(

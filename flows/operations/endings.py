@@ -1,8 +1,8 @@
 """Final states of flow runs that did their work, but whose result may not be used.
 
 `Refused`: a batch was refused by validation, or a release by a gate. `Held`: a guardrail asks to
-hold. Both are of Prefect's type FAILED, so that lists, automations and exit codes treat them as
-failures. Callers in Python get an exception with the flow's result.
+hold. Both are of Prefect's type FAILED, so that its lists and automations treat them as failures.
+Callers in Python get an exception with the flow's result.
 """
 
 from collections.abc import Callable

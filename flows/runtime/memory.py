@@ -1,4 +1,4 @@
-"""Returns memory that libraries keep for reuse to the operating system, between steps of a run."""
+"""Returns memory that libraries keep for reuse to the operating system."""
 
 import ctypes
 import gc
@@ -10,7 +10,8 @@ import pyarrow as pa
 def release_memory() -> None:
     """Collect garbage, and release the free memory of Arrow's pool and of glibc's heap.
 
-    A step's peak doesn't add to what the steps before it no longer use.
+    Called between the steps of a run and between the parts of `train`, so that the peak of one
+    doesn't add to what those before it no longer use.
     """
     gc.collect()
     pa.default_memory_pool().release_unused()

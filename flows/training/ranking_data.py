@@ -21,6 +21,9 @@ from models.training import TrainingOptions
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.value import amounts_at
 
+REQUESTS_AT_ONCE = 64
+"""Number of requests whose features are computed at once, to bound memory."""
+
 
 @dataclass(frozen=True)
 class RankingWindow:
@@ -47,6 +50,9 @@ class SourceResults:
 
         They are selected from the stored ones, without calling the sources again.
         """
+        names = (*config.candidate_sources, *config.score_sources)
+        if names == (*self.found, *self.scores):
+            return self.shortlist, self.scores
         shortlist = merge({name: self.found[name] for name in config.candidate_sources})
         column = np.zeros(shortlist.item_idx.shape, dtype=np.int64)
         for row, (items, everything) in enumerate(
@@ -114,7 +120,7 @@ def assemble_ranking(
     for tick, (shortlist, scores), count in zip(ticks, selected, rows, strict=True):
         real = shortlist.item_idx > 0
         of_tick = x[end : end + count]
-        of_tick[:] = tick.over(chain).features(tick.queries, tick.items, shortlist, scores)[real]
+        fill_features(of_tick, tick.over(chain), tick, shortlist, scores)
         parts.append(
             RankingData.from_requests(
                 of_tick,
@@ -134,6 +140,30 @@ def assemble_ranking(
     return RankingWindow(
         RankingData.concat(parts, x=x), np.concatenate(found_by), np.concatenate(fused)
     )
+
+
+def fill_features(
+    x: np.ndarray,
+    chain: Chain,
+    tick: EvaluationBatch,
+    shortlist: Shortlist,
+    scores: Mapping[str, np.ndarray],
+) -> None:
+    """Write the features of a tick's candidates into x (R, F), REQUESTS_AT_ONCE at a time."""
+    end = 0
+    for first in range(0, len(tick.queries), REQUESTS_AT_ONCE):
+        rows = slice(first, first + REQUESTS_AT_ONCE)
+        found = shortlist.take(rows)
+        real = found.item_idx > 0
+        features = chain.features(
+            tick.queries.take(rows),
+            tick.items,
+            found,
+            {name: values[rows] for name, values in scores.items()},
+        )
+        count = int(real.sum())
+        x[end : end + count] = features[real]
+        end += count
 
 
 @dataclass(frozen=True)

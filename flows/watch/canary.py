@@ -1,4 +1,8 @@
-"""Starts and ends experiments, and promotes a canary whose time is over without a broken rule."""
+"""Starts and ends experiments, and promotes a canary whose time is over without a broken rule.
+
+A canary is promoted by the same gates as any other release, but those that compare it with the
+champion on past events: it was compared on live traffic.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +15,7 @@ from monitoring.board.sequential import interval
 from monitoring.traffic.join import DAY, Traffic
 from monitoring.traffic.measures import MEASURES
 from shortlist.audit import write_audit
-from shortlist.config import ConfigError, Settings
+from shortlist.config import ConfigError, Settings, load_toml
 from shortlist.experiment import (
     Experiment,
     ExperimentConfig,
@@ -19,9 +23,9 @@ from shortlist.experiment import (
     running_experiment,
     write_experiment,
 )
-from shortlist.home_lock import home_lock
-from shortlist.release import ReleaseStore
-from shortlist.switches import in_force
+from shortlist.gates import GatesConfig
+from shortlist.promotion import gates_file, promote_release
+from shortlist.release import ReleaseError, ReleaseStore
 
 REPORTED = (
     "click_through", "taken_rate", "conversion", "revenue_per_user", "watch_seconds",
@@ -105,28 +109,25 @@ def end_canary(
     compared = {result.name: result for result in board.results if result.arm is not None}
     missing = [name for name, result in compared.items() if result.level == "missing"]
     release_id = config.of(config.challenger).release
-    holds = [
-        name
-        for name, hold in in_force(settings, "holds").items()
-        if hold.get("release_id", release_id) == release_id
-    ]
-    if missing or holds or board.decisions or release_id is None:
-        why = [*missing, *holds, *(d.guardrail for d in board.decisions)]
+    if missing or board.decisions or release_id is None:
+        why = [*missing, *(d.guardrail for d in board.decisions)]
         return f"canary {config.name}: its time is over, but not promoted: {', '.join(why)}"
-    store = ReleaseStore(settings.releases)
     reason = f"canary {config.name} ended after {config.days:g} days, no guardrail broken"
-    with home_lock(settings, "release", what="shortlist monitor", wait_seconds=60):
-        before = store.current_id()
-        store.promote(release_id)
-        evidence = {name: result.to_json() for name, result in compared.items()}
-        write_audit(
+    try:
+        about = ReleaseStore(settings.releases).open(release_id).about
+        done = promote_release(
             settings,
-            "promote canary",
-            before=before,
-            after=release_id,
-            reason=reason,
-            evidence=evidence,
+            release_id,
+            load_toml(gates_file(settings, about), GatesConfig),
+            what="shortlist monitor",
+            note=reason,
+            live={name: result.to_json() for name, result in compared.items()},
         )
+    except ReleaseError as error:
+        return f"canary {config.name}: its time is over, but not promoted: {error}"
+    if not done.promoted:
+        why = [f"{gate.name}: {gate.reason}" for gate in done.verdict.gates if not gate.passed]
+        return f"canary {config.name}: its time is over, but not promoted: {'; '.join(why)}"
     archive_experiment(
         settings, experiment.model_copy(update={"ended": now, "outcome": f"promoted: {reason}"})
     )

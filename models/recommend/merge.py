@@ -22,6 +22,12 @@ class Shortlist:
         """Return which sources found each candidate: (B, C, S) bool, in the order of `ranks`."""
         return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
 
+    def take(self, rows: slice) -> "Shortlist":
+        """Return the candidates of the queries `rows`."""
+        return Shortlist(
+            self.item_idx[rows], {name: ranks[rows] for name, ranks in self.ranks.items()}
+        )
+
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
     """Return, for each query, the union of the candidates of all sources, sorted by item_idx.

@@ -54,7 +54,7 @@ async def promote(request: Request, running: Running) -> Response:
     about = (await asyncio.to_thread(abouts, running.settings)).get(release_id, {})
     path, config = limits(running.settings, about)
     if config is None:
-        why = f"the limits of the gates aren't on this machine ({path}): run `shortlist promote`"
+        why = f"{path}: the limits of the gates can't be read; run `shortlist promote`"
         return problem(request, why, status=409)
     try:
         done = await asyncio.to_thread(

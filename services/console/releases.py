@@ -7,10 +7,9 @@ from typing import Any
 from shortlist.audit import read_audit
 from shortlist.config import ConfigError, Settings, load_toml
 from shortlist.gates import GatesConfig
-from shortlist.promotion import judge
+from shortlist.promotion import gates_file, judge
 from shortlist.release import MANIFEST, Release, ReleaseError, ReleaseStore
 
-GATES = Path(__file__).resolve().parents[2] / "configs" / "gates.toml"
 PAGE = 20
 DIFFERENT = (
     "recipe",
@@ -68,23 +67,11 @@ def verified(store: ReleaseStore, release_id: str) -> Release | None:
     return known[1]
 
 
-def gates_file(settings: Settings, about: dict[str, Any]) -> Path | None:
-    """Return the file with the limits of a release's run, or the default one; None if neither is on
-    this machine.
-    """
-    try:
-        config = json.loads((settings.runs / about["run_id"] / "config.json").read_text())
-        own = Path(config["gates"])
-    except (OSError, ValueError, KeyError, TypeError):
-        own = GATES
-    return next((path for path in (own, GATES) if path.is_file()), None)
-
-
-def limits(settings: Settings, about: dict[str, Any]) -> tuple[Path | None, GatesConfig | None]:
-    """Return the limits of the gates and their file; None if they aren't on this machine."""
+def limits(settings: Settings, about: dict[str, Any]) -> tuple[Path, GatesConfig | None]:
+    """Return the file with the limits of the gates, and the limits; None if it can't be read."""
     path = gates_file(settings, about)
     try:
-        return path, None if path is None else load_toml(path, GatesConfig)
+        return path, load_toml(path, GatesConfig)
     except ConfigError:
         return path, None
 
@@ -125,7 +112,7 @@ def releases(settings: Settings, chosen: str | None, *, page: int) -> dict[str, 
         return content
     about, champion = known[chosen], known.get(serving or "", {})
     path, config = limits(settings, about)
-    verdict, unjudged = None, f"the limits of the gates aren't on this machine ({path})"
+    verdict, unjudged = None, f"{path}: the limits of the gates can't be read"
     if config is not None:
         try:
             verdict = judge(settings, chosen, config, opened=verified(store, chosen))

@@ -24,6 +24,7 @@ from shortlist.experiment import ExperimentConfig, past_experiments, running_exp
 from shortlist.lake import Lake
 from shortlist.promotion import hold_gates
 from shortlist.release import ReleaseStore
+from shortlist.switches import end_switch, switch_on
 from tests.flows.conftest import HOUR, LAKE_START, about, publish, write_lake
 from tests.monitoring.test_board import board, row, traffic
 from tests.monitoring.test_traffic import START
@@ -136,6 +137,11 @@ def test_a_canary_goes_on_only_with_time_users_and_nothing_broken(home, capsys):
     assert held is not None
     assert "not promoted: clicks" in held
     assert store.current_id() != challenger
+    switch_on(home, "holds", "price bug", reason="prices are wrong")
+    held = end_canary(home, started, shown, found, now=START + 3 * DAY)
+    assert held is not None
+    assert "not promoted: hold: price bug: prices are wrong" in held
+    end_switch(home, "holds", "price bug")
     done = end_canary(home, started, shown, found, now=START + 3 * DAY)
     assert done is not None
     assert f"{challenger} is promoted" in done

@@ -1,9 +1,12 @@
 """Promote: a release that fails a gate is not promoted, and the pointer stores the loss budget."""
 
+import json
+
 import pytest
 
-from flows.promote import promote
+from flows.promote import find_release, promote
 from shortlist.config import ConfigError, Settings
+from shortlist.promotion import DEFAULT_GATES
 from shortlist.release import ReleaseStore
 from tests.flows.conftest import about, publish
 
@@ -26,6 +29,21 @@ def test_a_failed_gate_leaves_the_old_release_serving(store, tmp_path):
     assert not result["promoted"]
     assert result["serving"] == store.current_id() == first
     assert "floor 0.2" in next(g["reason"] for g in result["gates"] if not g["passed"])
+
+
+def test_a_release_is_judged_by_the_gates_of_its_run(store, tmp_path):
+    gates = tmp_path / "shop-gates.toml"
+    gates.write_text("min_coverage = 0.2\n")
+    run = Settings().runs / "r1"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"gates": str(gates)}))
+    release_id = publish(store, about() | {"run_id": "r1"})
+    named = find_release(Settings(), release_id, run_id=None, of=None)
+    newest = find_release(Settings(), None, run_id=None, of=None)
+    assert named == newest
+    assert named.gates == gates
+    gates.unlink()
+    assert find_release(Settings(), release_id, run_id=None, of=None).gates == DEFAULT_GATES
 
 
 def test_the_budget_follows_promotions_and_a_rollback_restores_it(store):
