@@ -129,7 +129,7 @@ def hold_gates(settings: Settings, release_id: str) -> list[Gate]:
             False,
             None,
             None,
-            f"{hold['reason']} (held since {hold['since']}; end it with `shortlist alarms release"
+            f"{hold['reason']} (held since {hold['since']}; end it with `shortlist alarms end-hold"
             f' "{name}"`)',
         )
         for name, hold in holds.items()

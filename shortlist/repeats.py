@@ -53,9 +53,9 @@ def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
 
 
 def may_be_found(previous: np.ndarray, at: np.ndarray | int, *, after: int | None) -> np.ndarray:
-    """Return (E,) bool: whether a list may contain the item of each event.
+    """Return (E,) bool: whether a list that is requested at `at` may contain the item of each event.
 
-    Only then the event counts as relevant.
+    In evaluation, a later event counts as relevant only then. Shape: E events of one user.
 
     Args:
         previous: (E,) microseconds, time of the user's previous event on the same item; -1 if there

@@ -77,8 +77,8 @@ def silence(
     show.result(alarm, as_json=as_json)
 
 
-@alarms.command()
-def release(
+@alarms.command("end-hold")
+def end_hold(
     name: Annotated[str, typer.Argument(help="Name of a hold, or of a source that is off.")],
     source: Annotated[bool, typer.Option("--source", help="NAME is a source.")] = False,
     as_json: JsonOption = False,
@@ -91,7 +91,13 @@ def release(
     settings = Settings()
     section = "sources_off" if source else "holds"
     end_switch(settings, section, name)
-    write_audit(settings, f"release {name}", before=None, after=None, reason=user_name())
+    write_audit(
+        settings,
+        f"end {'source switch' if source else 'hold'} {name}",
+        before=None,
+        after=None,
+        reason=user_name(),
+    )
     show.result({"ended": name, section: in_force(settings, section)}, as_json=as_json)
 
 

@@ -1,7 +1,7 @@
 """Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
-Of two chains, the cheaper one is chosen unless it is significantly worse. A chain with fewer
-sources is cheaper; rankers get more expensive in the order fusion, then KINDS of the registry.
+Of two chains, the cheaper one is chosen unless it is worse: beyond chance, or by more than MAX_LOSS
+on average. A chain with fewer sources is cheaper; rankers get more expensive in the order fusion, then KINDS of the registry.
 
 A probing ranker (small and fast) measures the importance of each source. Sources are tested for
 removal in this order, least important first. Each smaller chain is compared with the chain of all
@@ -146,9 +146,10 @@ def choose_scores(
 ) -> SourceChoice:
     """Choose the sources whose scores the ranker reads.
 
-    A source whose candidates were removed may still give useful scores. First the scores of all
-    such sources are left out. While the ranker is then worse than with all scores, the scores of
-    the most used removed source are added back. Other arguments are those of `choose_sources`.
+    A source whose candidates aren't used may still give useful scores. A probing ranker is trained
+    without the scores of all such sources. While it is worse than the one with all scores, the
+    scores that it would use most are added back, and it is trained again. Other arguments are those
+    of `choose_sources`.
 
     Args:
         choice: the chosen candidate sources; it is completed in place and returned.
@@ -181,7 +182,9 @@ def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict
 def best_ranker(
     rankers: dict[str, Any], valid: RankingWindow, *, value: Mapping[str, float] = {}
 ) -> tuple[str | None, dict[str, float]]:
-    """Choose a ranker on validation; a more expensive one must be significantly better.
+    """Choose a ranker on validation, going from cheap to expensive ones.
+
+    A ranker replaces a cheaper one if it is better beyond chance, or, in nDCG, by more than MAX_LOSS.
 
     Args:
         value: the run's `[value]`. If it isn't empty, rankers are compared by the discounted value

@@ -55,7 +55,7 @@ def test_a_hold_keeps_every_release_from_being_promoted_until_it_ends(home):
     assert alarm["outcome"].startswith("done: promotions are held until")
     (gate,) = hold_gates(home, "any release")
     assert (gate.name, gate.passed) == ("hold: satisfaction", False)
-    assert 'shortlist alarms release "satisfaction"' in gate.reason
+    assert 'shortlist alarms end-hold "satisfaction"' in gate.reason
     line = read_audit(home)[-1]
     assert (line["command"], line["from"]) == ("act hold", line["to"])
     assert line["evidence"]["p"] == 1e-6

@@ -82,7 +82,7 @@ class ListRules:
 
     @property
     def depth(self) -> int:
-        """Number of candidates to retrieve for the request."""
+        """Number of candidates that each source retrieves for the request."""
         return self.k * DEPTH if self._caps or self._quotas else self.k
 
     def names(self, shown: np.ndarray) -> list[list[str]]:
