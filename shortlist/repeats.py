@@ -53,7 +53,7 @@ def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
 
 
 def may_be_found(previous: np.ndarray, at: np.ndarray | int, *, after: int | None) -> np.ndarray:
-    """Return (E,) bool: whether a list that is requested at `at` may contain the item of each event.
+    """Return (E,) bool: whether a list requested at `at` may contain the item of each event.
 
     In evaluation, a later event counts as relevant only then. Shape: E events of one user.
 

@@ -1,7 +1,8 @@
 """Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
 Of two chains, the cheaper one is chosen unless it is worse: beyond chance, or by more than MAX_LOSS
-on average. A chain with fewer sources is cheaper; rankers get more expensive in the order fusion, then KINDS of the registry.
+on average. A chain with fewer sources is cheaper; rankers get more expensive in the order fusion,
+then KINDS of the registry.
 
 A probing ranker (small and fast) measures the importance of each source. Sources are tested for
 removal in this order, least important first. Each smaller chain is compared with the chain of all
@@ -184,7 +185,8 @@ def best_ranker(
 ) -> tuple[str | None, dict[str, float]]:
     """Choose a ranker on validation, going from cheap to expensive ones.
 
-    A ranker replaces a cheaper one if it is better beyond chance, or, in nDCG, by more than MAX_LOSS.
+    A ranker replaces a cheaper one if it is better beyond chance, or, in nDCG, by more than
+    MAX_LOSS.
 
     Args:
         value: the run's `[value]`. If it isn't empty, rankers are compared by the discounted value
