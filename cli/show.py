@@ -83,7 +83,7 @@ def _print_headline(content: dict[str, Any]) -> None:
         best = max(
             content["baselines"], key=lambda name: content["metrics"][name]["ndcg@10"]["mean"]
         )
-        ((_, lead),) = content["chain_ahead"][best].items()
+        lead = content["chain_ahead"][best]["ndcg@10"]
         quality_line += (
             f"; {lead['mean']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] over {best},"
             " the best baseline"
@@ -159,7 +159,7 @@ def quality(content: dict[str, Any]) -> None:
         cells = [interval(values[main])]
         cells += [figure(values[metric]["mean"]) for metric in (*others, *SHOWN_METRICS)]
         ahead = content["chain_ahead"].get(name)
-        cells.append("" if ahead is None else interval(*ahead.values(), sign="+"))
+        cells.append("" if ahead is None else interval(ahead["ndcg@10"], sign="+"))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
     terminal().print(table)
 
@@ -178,8 +178,8 @@ def value(content: dict[str, Any]) -> None:
     for name in sorted(metrics, key=lambda name: -metrics[name]["value@10"]["mean"]):
         of = metrics[name]
         cells = [figure(of[f"{key}@10"]["mean"]) for key in ("value", *weights)]
-        lead = of.get("value@10 lead")
-        table.add_row(name, *cells, "" if lead is None else interval(lead, sign="+"))
+        ahead = content["chain_ahead"].get(name)
+        table.add_row(name, *cells, "" if ahead is None else interval(ahead["value@10"], sign="+"))
     terminal().print(table)
     curve = content["value"]["curve"]
     if curve:
@@ -266,19 +266,6 @@ def checks(content: dict[str, Any]) -> None:
     for row in content["checks"]:
         table.add_row(row["name"], _verdict(row["status"]), row["found"])
     terminal().print(table)
-
-
-def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {path: [old, new]} for every leaf that differs between two nested dicts."""
-    out: dict[str, Any] = {}
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        path = f"{prefix}{key}"
-        if isinstance(a, dict) and isinstance(b, dict):
-            out |= difference(a, b, f"{path}.")
-        elif a != b:
-            out[path] = [a, b]
-    return out
 
 
 def figure(value: float) -> str:

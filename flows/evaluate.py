@@ -7,25 +7,25 @@ catalogue. All methods are fitted on everything before the test window, except t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow, task
 
 from flows.evaluation.champion import CHAMPION, judge_champion
-from flows.evaluation.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.evaluation.judge import Lists, evaluation, filled, slices_of
 from flows.evaluation.reference_log import reference_log
+from flows.evaluation.requests import REQUESTS, ndcg_of_users, request_figures
 from flows.evaluation.rerank_prices import rerank_prices
 from flows.evaluation.sanity import compare_refit
 from flows.evaluation.value import value_curve, value_figures
 from flows.operations.artifacts import show_metrics
-from flows.runtime.configuration import EvaluateConfig, RunConfig
+from flows.runtime.configuration import RunConfig
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
-from flows.training.assemble import EvaluationBatch, load_run_data
+from flows.training.assemble import EvaluationBatch, RunData, load_run_data
 from flows.training.refit import Recipe
 from flows.training.sources import reference_kinds
 from flows.training.windows import read_windows
@@ -39,7 +39,7 @@ from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.forgetting.hashed_users import with_hashes
 from shortlist.forgetting.keys import home_key
-from shortlist.metrics import ndcg, paired_difference
+from shortlist.lake import write_whole
 from shortlist.splits import Windows
 
 WITHOUT_REFIT = "without_refit"
@@ -81,15 +81,18 @@ def evaluate_task(run_id: str) -> dict[str, Any]:
 def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     """Do the work of `evaluate_flow`, without Prefect.
 
-    Writes evaluation.json and evaluation_users.parquet to the run's folder, and the reference log
-    for monitoring to its staged release.
+    Writes evaluation.json and the tables of users and requests to the run's folder, and the
+    reference log for monitoring to its staged release.
     """
     run = Run.open(settings, run_id)
     config = run.config
     about = run.read("about.json", made_by="train")
     run_data = load_run_data(settings, run)
     windows, _ = read_windows(
-        run.states(settings), run_data, config, windows=("validation", "test")
+        run.states(settings),
+        replace(run_data, reads_outcomes=True),
+        config,
+        windows=("validation", "test"),
     )
     ticks = windows["test"]
     refit, backtest, trial = (
@@ -107,21 +110,27 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
         methods[CHAMPION] = judge_chain(served, ticks, k=width).lists
     methods |= judge_sources(run, config, backtest, ticks, catalogue=run_data.catalogue, k=width)
 
-    data_counts = np.bincount(
-        run_data.catalogue.vocab.encode(
-            run_data.before(run_data.windows["validation"][0]).column("item_id").to_pylist()
-        ),
-        minlength=run_data.catalogue.num_items + 1,
+    counts, until_test = (
+        item_counts(run_data, end=run_data.windows[window][0]) for window in ("validation", "test")
     )
+    slices = slices_of(ticks, counts, known=until_test > 0)
     result: dict[str, Any] = evaluation(
-        methods, ticks, run_data.catalogue, data_counts, config.evaluate, seed=config.seed
+        methods,
+        ticks,
+        run_data.catalogue,
+        counts,
+        config.evaluate,
+        slices=slices,
+        seed=config.seed,
     )
     if config.value:
-        of_value = value_figures(
+        of_value, ahead = value_figures(
             methods, ticks, config.value, k=config.evaluate.list_size, seed=config.seed
         )
         for name, figures in of_value.items():
             result["metrics"][name] |= figures
+        for name, lead in ahead.items():
+            result["chain_ahead"][name] |= lead
         result["value"] = {"weights": config.value} | value_curve(
             trial, windows["validation"], config.value, k=config.evaluate.list_size
         )
@@ -135,6 +144,10 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     result["fitted_until"] = fitted_until(run, methods, windows=run_data.windows)
     per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
     pq.write_table(per_user, run.path / "evaluation_users.parquet")
+    per_request = request_figures(
+        chain.lists, ticks, run_data.catalogue, counts, slices, config.evaluate
+    )
+    write_whole(per_request, run.path / REQUESTS)
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)
@@ -142,6 +155,13 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     log = with_hashes(log, home_key(settings.forgotten))
     pq.write_table(log, reference / "serving_log.parquet")
     return result
+
+
+def item_counts(run_data: RunData, *, end: int) -> np.ndarray:
+    """Return (N + 1,) the number of target events of each item before `end` (microseconds)."""
+    item_ids = run_data.before(end).column("item_id").to_pylist()
+    catalogue = run_data.catalogue
+    return np.bincount(catalogue.vocab.encode(item_ids), minlength=catalogue.num_items + 1)
 
 
 def judge_chain(chain: Chain, ticks: list[EvaluationBatch], *, k: int) -> ChainLists:
@@ -200,23 +220,6 @@ def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[
     return {name: test if name in again else first for name in methods}
 
 
-def ndcg_of_users(methods: dict[str, Lists], ticks: list[EvaluationBatch], *, k: int) -> pa.Table:
-    """Return the mean nDCG@k of each user under each method, for comparisons across runs.
-
-    Columns: user_id, method, ndcg.
-    """
-    users = np.array([user for tick in ticks for user in tick.queries.user_ids])
-    relevant = [wanted for tick in ticks for wanted in tick.relevant]
-    parts = []
-    for name, lists in methods.items():
-        values = ndcg(lists.item_idx, relevant, k=k)
-        kept = ~np.isnan(values)
-        ids, row = np.unique(users[kept], return_inverse=True)
-        mean = np.bincount(row, weights=values[kept]) / np.bincount(row)
-        parts.append(pa.table({"user_id": ids, "method": [name] * len(ids), "ndcg": mean}))
-    return pa.concat_tables(parts)
-
-
 def judge_shortlist(
     ranked: list[Ranked], ticks: list[EvaluationBatch], chain: Chain
 ) -> dict[str, Any]:
@@ -234,65 +237,4 @@ def judge_shortlist(
             "mean_candidates": width / requests,
             "sources": list(chain.config.candidate_sources),
         }
-    }
-
-
-def evaluation(
-    methods: dict[str, Lists],
-    ticks: list[EvaluationBatch],
-    catalogue: Catalogue,
-    item_counts: np.ndarray,
-    config: EvaluateConfig,
-    *,
-    seed: int,
-) -> dict[str, Any]:
-    """Return metrics with bootstrap intervals over users, per method and per slice.
-
-    A slice is a subset of requests or items, such as new users. The result also has the paired
-    difference in nDCG on the same requests, chain minus each other method.
-
-    Args:
-        item_counts: (N + 1,) number of events of each item before validation.
-    """
-    users = [user for tick in ticks for user in tick.queries.user_ids]
-    relevant = [wanted for tick in ticks for wanted in tick.relevant]
-    next_set = [wanted for tick in ticks for wanted in tick.next_set]
-    slices = slices_of(ticks, item_counts)
-    metrics, by_slice, recalls, ahead = {}, {name: {} for name in slices}, {}, {}
-    k = config.list_size
-    of_chain = ndcg(methods["chain"].item_idx, relevant, k=k)
-    for name, lists in methods.items():
-        rng = np.random.default_rng(seed)  # the same draws of users for every method
-        metrics[name] = quality(
-            lists, users, relevant, next_set, ks=config.ks, rng=rng, draws=config.bootstrap_draws
-        ) | beyond_accuracy(lists, users, catalogue, item_counts, k=k, rng=rng, draws=200)
-        if name != "chain":
-            ahead[name] = {
-                f"ndcg@{k}": paired_difference(
-                    users,
-                    of_chain,
-                    ndcg(lists.item_idx, relevant, k=k),
-                    rng=np.random.default_rng(seed),
-                    draws=config.bootstrap_draws,
-                )
-            }
-        for slice_name, wanted in slices.items():
-            by_slice[slice_name][name] = quality(
-                lists,
-                users,
-                wanted.relevant,
-                wanted.next_set,
-                ks=(k,),
-                rng=np.random.default_rng(seed),
-                draws=200,
-            )
-        recalls[name] = {f"recall@{k}": metrics[name][f"recall@{k}"]["mean"] for k in config.ks}
-    return {
-        "n_requests": len(users),
-        "n_users": len(set(users)),
-        "reachable_coverage": min(1.0, len(set(users)) * k / catalogue.num_items),
-        "metrics": metrics,
-        "chain_ahead": ahead,
-        "slices": by_slice,
-        "candidates": recalls,
     }

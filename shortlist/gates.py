@@ -5,6 +5,9 @@ challenger minus opponent, must be at least minus the margin. A budget limits th
 losses, so that many small losses within the margin can't add up. Both use the backtest, where every
 method was fitted before the test window.
 
+If the run has `[value]`, value is tested in the same way. A challenger that gains value beyond
+chance may lose the nDCG that `ndcg_for_value` declares; without a gain in value it may not.
+
 The release itself contains models that were refitted on all data, with the test window. Quality on
 that window would tell nothing about them. So the sanity gates compare their lists and scores with
 those of the backtest's models.
@@ -28,6 +31,8 @@ class GatesConfig(Config):
 
     margin: float = Field(default=0.01, gt=0)
     loss_budget: float = Field(default=0.01, ge=0)
+    value_margin: float = Field(default=0.10, gt=0)
+    ndcg_for_value: float = Field(default=0.0, ge=0)
     min_users: int = Field(default=20, ge=2)
     min_coverage: float = Field(default=0.10, ge=0, le=1)
     min_reached: float = Field(default=0.5, ge=0, le=1)
@@ -116,15 +121,21 @@ def judge_quality(
         return [Gate("quality", False, None, None, reason)], spent
     if status == "unchanged":
         return [Gate("quality", True, None, None, champion["reason"])], spent
+    opponent = CHAMPION if status == "compared" else FIRST_OPPONENT
+    traded, trade = _trade(about, config, opponent=opponent)
+    metric, ahead = _difference(about, opponent, "ndcg")
+    margin = config.margin + traded
+    gate = _not_worse("quality", metric, ahead, config, opponent=opponent, margin=margin)
+    value = _value(about, config, opponent=opponent)
     if status in ("none", "untrainable"):
-        gate = _not_worse(about, config, opponent=FIRST_OPPONENT)
         used = config.loss_budget if status == "untrainable" else spent
-        return [replace(gate, reason=f"{gate.reason} ({champion['reason']})")], used
-    difference = _difference(about["chain_ahead"][CHAMPION])[1]["mean"]
-    left = max(0.0, config.loss_budget - spent)
-    reason = f"{difference:+.4f} against the champion; losses may take {left:.4f} more"
-    budget = _at_least("loss budget", difference, -left, f"{reason} of {config.loss_budget:g}")
-    return [_not_worse(about, config, opponent=CHAMPION), budget], spent_after(spent, difference)
+        return [replace(gate, reason=f"{gate.reason}{trade} ({champion['reason']})"), *value], used
+    gate = replace(gate, reason=gate.reason + trade)
+    loss, limit = ahead["mean"], config.loss_budget + traded
+    left = max(0.0, limit - spent)
+    reason = f"{loss:+.4f} against the champion; losses may take {left:.4f} more of {limit:g}"
+    budget = _at_least("loss budget", loss, -left, reason + trade)
+    return [gate, budget, *value], spent_after(spent, loss)
 
 
 def spent_after(spent: float, difference: float) -> float:
@@ -138,27 +149,67 @@ def spent_after(spent: float, difference: float) -> float:
     return max(0.0, spent - difference)
 
 
-def _not_worse(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> Gate:
-    """Test paired non-inferiority against one opponent on the test window."""
-    metric, ahead = _difference(about["chain_ahead"][opponent])
+def _value(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> list[Gate]:
+    """Test non-inferiority in value. No gate if the run has no `[value]`.
+
+    The margin is a share of the opponent's value, because the unit of value is the run's.
+    """
+    if not _has_value(about, opponent):
+        return []
+    metric, ahead = _difference(about, opponent, "value")
+    margin = config.value_margin * abs(about["metrics"][opponent][metric]["mean"])
+    return [_not_worse("value", metric, ahead, config, opponent=opponent, margin=margin)]
+
+
+def _trade(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> tuple[float, str]:
+    """Return the nDCG that the release may lose for its gain in value, and a text about it.
+
+    It is 0 unless the interval of the gain is above zero and comes from enough users.
+    """
+    if config.ndcg_for_value == 0 or not _has_value(about, opponent):
+        return 0.0, ""
+    metric, ahead = _difference(about, opponent, "value")
+    if ahead["low"] <= 0 or ahead["users"] < config.min_users:
+        return 0.0, f"; no nDCG may be lost for value, because {metric} doesn't rise beyond chance"
+    return config.ndcg_for_value, (
+        f"; includes ndcg_for_value = {config.ndcg_for_value:g}, because {metric} rises by"
+        f" {ahead['mean']:.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
+    )
+
+
+def _not_worse(
+    name: str,
+    metric: str,
+    ahead: dict[str, float],
+    config: GatesConfig,
+    *,
+    opponent: str,
+    margin: float,
+) -> Gate:
+    """Test paired non-inferiority: the lower end of the interval must be at least -margin."""
     reason = (
         f"{metric} {ahead['mean']:+.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}] against"
         f" {opponent}, over {ahead['users']} users"
     )
     if ahead["users"] < config.min_users:
         reason += f"; too few to judge by, want {config.min_users}: use a longer test window"
-        return Gate("quality", False, float(ahead["users"]), float(config.min_users), reason)
-    gate = _at_least("quality", ahead["low"], -config.margin, f"{reason}; margin {config.margin:g}")
-    if gate.passed or ahead["mean"] < -config.margin:
+        return Gate(name, False, float(ahead["users"]), float(config.min_users), reason)
+    gate = _at_least(name, ahead["low"], -margin, f"{reason}; margin {margin:.3g}")
+    if gate.passed or ahead["mean"] < -margin:
         return gate
     reason = f"{gate.reason}; the interval is too wide to rule out a loss of that size"
-    return Gate(gate.name, gate.passed, gate.figure, gate.floor, reason)
+    return replace(gate, reason=reason)
 
 
-def _difference(by_metric: dict[str, dict[str, float]]) -> tuple[str, dict[str, float]]:
-    """Return the only metric of a comparison, and its paired difference with interval."""
-    ((metric, figures),) = by_metric.items()
-    return metric, figures
+def _has_value(about: dict[str, Any], opponent: str) -> bool:
+    return any(name.startswith("value@") for name in about["chain_ahead"][opponent])
+
+
+def _difference(about: dict[str, Any], opponent: str, metric: str) -> tuple[str, dict[str, float]]:
+    """Return the full name of a metric, such as ndcg@10, and its paired difference."""
+    leads = about["chain_ahead"][opponent]
+    name = next(name for name in leads if name.startswith(f"{metric}@"))
+    return name, leads[name]
 
 
 def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:

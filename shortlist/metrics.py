@@ -193,15 +193,46 @@ def coverage_interval(
     than the full set. The jackknife leaves out one user at a time, and so the items that were shown
     to no other user (Efron & Stein 1981; its variance estimate is conservative).
     """
+    mean, without = _coverage_without_each(ranked, users, num_items=num_items)
+    interval = _jackknife(mean, without)
+    return interval | {"low": max(0.0, interval["low"]), "high": min(1.0, interval["high"])}
+
+
+def coverage_difference(
+    ranked: np.ndarray, others: np.ndarray, users: Sequence[str], *, num_items: int
+) -> dict[str, float]:
+    """Return the coverage of `ranked` minus that of `others`, with a paired jackknife interval.
+
+    Args:
+        ranked, others: (B, K) and (B, K') lists of two methods for the same requests.
+        users: user of each request.
+    """
+    mean, without = _coverage_without_each(ranked, users, num_items=num_items)
+    other, other_without = _coverage_without_each(others, users, num_items=num_items)
+    return _jackknife(mean - other, without - other_without)
+
+
+def _coverage_without_each(
+    ranked: np.ndarray, users: Sequence[str], *, num_items: int
+) -> tuple[float, np.ndarray]:
+    """Return the coverage of all lists, and (n,) the coverage without each of the n users."""
     mean = coverage(ranked, num_items=num_items)
     names, row = np.unique(np.asarray(users), return_inverse=True)
-    n = len(names)
     row = np.repeat(row, ranked.shape[1])
     real = ranked.ravel() > 0
     shown_to = np.unique(np.column_stack([row[real], ranked.ravel()[real]]), axis=0)
     owners = np.bincount(shown_to[:, 1], minlength=num_items + 1)
-    alone = np.bincount(shown_to[owners[shown_to[:, 1]] == 1, 0], minlength=n)
-    without = mean - alone / num_items
+    alone = np.bincount(shown_to[owners[shown_to[:, 1]] == 1, 0], minlength=len(names))
+    return mean, mean - alone / num_items
+
+
+def _jackknife(figure: float, without: np.ndarray) -> dict[str, float]:
+    """Return a figure with its 95% interval.
+
+    Args:
+        without: (n,) the figure without each of the n users.
+    """
+    n = len(without)
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()) if n > 1 else np.nan
     half = 1.96 * float(error)
-    return {"mean": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half), "users": n}
+    return {"mean": figure, "low": figure - half, "high": figure + half, "users": n}

@@ -1,4 +1,4 @@
-"""Standard JSON without NaN or infinity, and atomic writing of JSON files."""
+"""Standard JSON without NaN or infinity, atomic writing of JSON files, and differences."""
 
 import json
 import math
@@ -29,3 +29,16 @@ def write_json(path: Path, content: Any) -> Path:
     partial.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {path: [old, new]} for every leaf that differs between two nested dicts."""
+    out: dict[str, Any] = {}
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        path = f"{prefix}{key}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            out |= difference(a, b, f"{path}.")
+        elif a != b:
+            out[path] = [a, b]
+    return out

@@ -96,8 +96,10 @@ class Reactions:
             B pairs: item_idx (M,), sorted, and amounts (M, S) float32.
         """
         found = []
-        starts = np.searchsorted(self.users, np.array(user_ids, dtype=self.users.dtype))
-        ends = np.searchsorted(self.users, np.array(user_ids, dtype=self.users.dtype), side="right")
+        # The dtype of `users` could be too short for these ids, and would cut them.
+        wanted = np.array(user_ids, dtype=str)
+        starts = np.searchsorted(self.users, wanted)
+        ends = np.searchsorted(self.users, wanted, side="right")
         for start, end, low, high in zip(starts, ends, at, until, strict=True):
             first, last = start + np.searchsorted(self.time[start:end], [low, high])
             found.append(self._amounts(slice(first, last)))

@@ -66,12 +66,13 @@ def show_release(release: ReleaseArgument, as_json: JsonOption = False) -> None:
 def diff(old: ReleaseArgument, new: ReleaseArgument, as_json: JsonOption = False) -> None:
     """Show in what two releases differ: configuration, data, figures and files."""
     from shortlist.config import Settings
+    from shortlist.plain_json import difference
     from shortlist.release import ReleaseStore
 
     store = ReleaseStore(Settings().releases)
     before, after = store.open(old), store.open(new)
-    result = show.difference(before.about, after.about)
-    show.result(result | show.difference(before.files, after.files, "files."), as_json=as_json)
+    result = difference(before.about, after.about)
+    show.result(result | difference(before.files, after.files, "files."), as_json=as_json)
 
 
 @releases.command()

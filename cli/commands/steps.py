@@ -20,6 +20,7 @@ from cli.commands.options import (
     VerboseOption,
 )
 from cli.output import shown_steps
+from cli.show_compare import compared_runs
 from cli.show_rerank import rerank_prices
 
 app = typer.Typer()
@@ -124,16 +125,30 @@ def train(
 
 @app.command()
 def evaluate(
-    config: RunConfigOption = None, run: RunOption = None, as_json: JsonOption = False
+    config: RunConfigOption = None,
+    run: RunOption = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Id of another run: show how the run differs from it."),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Evaluate a run on the test window: its chain, its sources, the baselines and the champion.
 
-    The champion is the release that serves now.
+    The champion is the release that serves now. With `--compare`, two evaluated runs are compared
+    on the same requests by their stored figures.
     """
-    from flows.evaluate import evaluate_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
     from shortlist.config import Settings
+
+    if compare is not None:
+        from flows.evaluation.compare import compare_runs
+
+        compared = compare_runs(Settings(), run, compare, of=_name(config))
+        show.result(compared, as_json=as_json, table=compared_runs)
+        return
+    from flows.evaluate import evaluate_flow
 
     opened = Run.open(Settings(), run, of=_name(config))
     with show.only_json(as_json):

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from flows.runtime.configuration import EvaluateConfig
 from flows.training.assemble import EvaluationBatch
 from shortlist.catalogue import Catalogue
 from shortlist.metrics import (
@@ -14,6 +16,7 @@ from shortlist.metrics import (
     mrr,
     ndcg,
     novelty,
+    paired_difference,
     popularity_bias,
     precision,
     recall,
@@ -22,6 +25,8 @@ from shortlist.splits import LIGHT_HISTORY
 
 TAIL_SHARE = 0.8
 """Share of the catalogue that counts as tail items: the least popular ones."""
+USER_GROUPS = ("new_users", "light_users", "regular_users")
+ITEM_SLICES = ("tail_items", "head_items", "cold_items")
 
 
 @dataclass(frozen=True)
@@ -98,21 +103,31 @@ class Slice:
     next_set: list[np.ndarray]  # item_idx that the user chose on the requested page
 
 
-def slices_of(ticks: list[EvaluationBatch], item_counts: np.ndarray) -> dict[str, Slice]:
+def user_groups(ticks: list[EvaluationBatch]) -> np.ndarray:
+    """Return (B,) the group of each request's user, by the length of the history."""
+    events = np.array([len(seen) for tick in ticks for seen in tick.queries.seen])
+    groups = [events == 0, events < LIGHT_HISTORY]
+    return np.select(groups, USER_GROUPS[:2], default=USER_GROUPS[2])
+
+
+def slices_of(
+    ticks: list[EvaluationBatch], item_counts: np.ndarray, *, known: np.ndarray
+) -> dict[str, Slice]:
     """Return slices of requests by the length of the user's history, and of relevant items by their
     popularity.
+
+    Args:
+        item_counts: (N + 1,) number of events of each item before validation.
+        known: (N + 1,) bool, whether an item has events before the test window; others are cold.
     """
     by_popularity = np.argsort(item_counts[1:], kind="stable") + 1
     tail = np.zeros(len(item_counts), dtype=bool)
     tail[by_popularity[: int(TAIL_SHARE * len(by_popularity))]] = True
-    everything = np.ones(len(item_counts), dtype=bool)
-    events = [len(seen) for tick in ticks for seen in tick.queries.seen]
-    new = [n == 0 for n in events]
-    light = [0 < n < LIGHT_HISTORY for n in events]
-    regular = [n >= LIGHT_HISTORY for n in events]
-    all_requests = [True] * len(events)
+    every_item = np.ones(len(item_counts), dtype=bool)
+    groups = user_groups(ticks)
+    every_request = np.ones(len(groups), dtype=bool)
 
-    def cut(requests: list[bool], items: np.ndarray) -> Slice:
+    def cut(requests: np.ndarray, items: np.ndarray) -> Slice:
         nothing = np.empty(0, dtype=np.int64)
 
         def of(all_wanted: list[np.ndarray]) -> list[np.ndarray]:
@@ -124,12 +139,10 @@ def slices_of(ticks: list[EvaluationBatch], item_counts: np.ndarray) -> dict[str
             of([wanted for tick in ticks for wanted in tick.next_set]),
         )
 
-    return {
-        "new_users": cut(new, everything),
-        "light_users": cut(light, everything),
-        "regular_users": cut(regular, everything),
-        "tail_items": cut(all_requests, tail),
-        "head_items": cut(all_requests, ~tail),
+    return {group: cut(groups == group, every_item) for group in USER_GROUPS} | {
+        "tail_items": cut(every_request, tail),
+        "head_items": cut(every_request, ~tail),
+        "cold_items": cut(every_request, ~known),
     }
 
 
@@ -149,3 +162,64 @@ def filled(lists: Lists, fallback: Lists) -> Lists:
         out[row] = 0
         out[row, : len(both)] = both
     return Lists(out)
+
+
+def evaluation(
+    methods: dict[str, Lists],
+    ticks: list[EvaluationBatch],
+    catalogue: Catalogue,
+    item_counts: np.ndarray,
+    config: EvaluateConfig,
+    *,
+    slices: dict[str, Slice],
+    seed: int,
+) -> dict[str, Any]:
+    """Return metrics with bootstrap intervals over users, per method and per slice.
+
+    A slice is a subset of requests or items, such as new users. The result also has the paired
+    difference in nDCG on the same requests, chain minus each other method.
+
+    Args:
+        item_counts: (N + 1,) number of events of each item before validation.
+    """
+    users = [user for tick in ticks for user in tick.queries.user_ids]
+    relevant = [wanted for tick in ticks for wanted in tick.relevant]
+    next_set = [wanted for tick in ticks for wanted in tick.next_set]
+    metrics, by_slice, recalls, ahead = {}, {name: {} for name in slices}, {}, {}
+    k = config.list_size
+    of_chain = ndcg(methods["chain"].item_idx, relevant, k=k)
+    for name, lists in methods.items():
+        rng = np.random.default_rng(seed)  # the same draws of users for every method
+        metrics[name] = quality(
+            lists, users, relevant, next_set, ks=config.ks, rng=rng, draws=config.bootstrap_draws
+        ) | beyond_accuracy(lists, users, catalogue, item_counts, k=k, rng=rng, draws=200)
+        if name != "chain":
+            ahead[name] = {
+                f"ndcg@{k}": paired_difference(
+                    users,
+                    of_chain,
+                    ndcg(lists.item_idx, relevant, k=k),
+                    rng=np.random.default_rng(seed),
+                    draws=config.bootstrap_draws,
+                )
+            }
+        for slice_name, wanted in slices.items():
+            by_slice[slice_name][name] = quality(
+                lists,
+                users,
+                wanted.relevant,
+                wanted.next_set,
+                ks=(k,),
+                rng=np.random.default_rng(seed),
+                draws=200,
+            )
+        recalls[name] = {f"recall@{k}": metrics[name][f"recall@{k}"]["mean"] for k in config.ks}
+    return {
+        "n_requests": len(users),
+        "n_users": len(set(users)),
+        "reachable_coverage": min(1.0, len(set(users)) * k / catalogue.num_items),
+        "metrics": metrics,
+        "chain_ahead": ahead,
+        "slices": by_slice,
+        "candidates": recalls,
+    }

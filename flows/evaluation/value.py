@@ -26,11 +26,14 @@ def value_figures(
     *,
     k: int,
     seed: int,
-) -> dict[str, dict[str, Any]]:
-    """Return for each method `value@k`, and the sum of each outcome in its first k items.
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return the value of each method's first k items, and the chain's lead in value.
 
-    A method's `value@k lead` is the paired difference, chain minus method. Means are over users,
-    with 95% intervals.
+    Means are over users, with 95% intervals.
+
+    Returns:
+        {method: {"value@k", and the sum of each outcome}}, and {method: {"value@k": paired
+        difference, chain minus method}}.
     """
     users = [user for tick in ticks for user in tick.queries.user_ids]
     outcomes = [pair for tick in ticks for pair in tick.outcomes or []]
@@ -39,6 +42,7 @@ def value_figures(
     }
     values = {name: discounted(value_of(amounts, weights)) for name, amounts in of_method.items()}
     out: dict[str, dict[str, Any]] = {}
+    ahead: dict[str, dict[str, Any]] = {}
     for name, amounts in of_method.items():
         rng = np.random.default_rng(seed)
         out[name] = {f"value@{k}": bootstrap_mean(users, values[name], rng=rng, draws=DRAWS)}
@@ -48,10 +52,10 @@ def value_figures(
                 users, of_outcome.sum(1).astype(np.float64), rng=rng, draws=DRAWS
             )
         if name != "chain":
-            out[name][f"value@{k} lead"] = paired_difference(
-                users, values["chain"], values[name], rng=np.random.default_rng(seed), draws=DRAWS
-            )
-    return out
+            rng = np.random.default_rng(seed)
+            lead = paired_difference(users, values["chain"], values[name], rng=rng, draws=DRAWS)
+            ahead[name] = {f"value@{k}": lead}
+    return out, ahead
 
 
 def value_curve(

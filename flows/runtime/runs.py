@@ -16,6 +16,7 @@ runs/<run_id>/backtest/       sources and baselines fitted on everything before 
 runs/<run_id>/tune/           studies of `shortlist tune`, and sources for studies of rankers
 runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
+runs/<run_id>/evaluation_requests.parquet  the chain's figures of each test request
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 
 A run freezes its inputs when training starts. Events, items and users that are added to the lake

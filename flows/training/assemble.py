@@ -26,7 +26,7 @@ from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.config import Settings
-from shortlist.contracts import event_codes, microseconds
+from shortlist.contracts import INTERACTIONS, event_codes, microseconds
 from shortlist.counting import POSTED, known_at
 from shortlist.feature_store import FeatureReader
 from shortlist.features.finalize import context_id
@@ -92,11 +92,14 @@ class RunData:
         columns = [c.ITEM_ID, c.EVENT_TIMESTAMP, c.INGESTED_AT, c.SOURCE, c.TEXT]
         return events.select(columns).filter(kept)
 
-    @cached_property
-    def reactions(self) -> Reactions:
-        """The events from which the outcomes are read."""
-        assert self.lake is not None, "a run with [value] has a lake"
-        events = self.lake.interactions(event_types=OUTCOME_TYPES)
+    def reactions(self, window: str) -> Reactions:
+        """Read the events of a window from which the outcomes are read."""
+        assert self.lake is not None, "a run that reads outcomes has a lake"
+        since, until = self.windows[window]
+        try:
+            events = self.lake.interactions(since=since, until=until, event_types=OUTCOME_TYPES)
+        except LakeError:  # no such event in the window
+            events = INTERACTIONS.empty_table()
         users = events.column(c.USER_ID).to_numpy().astype(str)
         order = np.argsort(users, kind="stable")  # events are sorted by time
         return Reactions(
@@ -293,7 +296,8 @@ def judged_requests(
     outcomes = None
     if run_data.reads_outcomes:
         until = np.minimum(requests.at + HORIZON, run_data.windows[window][1])
-        outcomes = run_data.reactions.outcomes(requests.user_ids, requests.at, until=until)
+        reactions = run_data.reactions(window)
+        outcomes = reactions.outcomes(requests.user_ids, requests.at, until=until)
     seen_as_of = np.stack(
         [newest_tick(requests.at, config.tick), run_data.catalogues.moments(requests.at)]
     )

@@ -176,7 +176,7 @@ def test_recipes_are_compared_although_the_catalogue_has_grown(runs, shop):
     assert before["champion"]["status"] == "none"
     assert evaluation["champion"]["status"] == "compared"
     assert evaluation["champion"]["release_id"] == first["release_id"]
-    ((_, ahead),) = evaluation["chain_ahead"]["champion"].items()
+    ahead = evaluation["chain_ahead"]["champion"]["ndcg@10"]
     assert ahead["users"] == evaluation["n_users"]
     run = Run.open(shop.settings, second["run_id"])
     assert "i999" in set(run.items.column("item_id").to_pylist())
@@ -189,7 +189,7 @@ def test_recipes_are_compared_although_the_catalogue_has_grown(runs, shop):
 
 def test_a_worse_challenger_is_refused(runs):
     second, evaluation = runs[1]
-    ((_, ahead),) = evaluation["chain_ahead"]["champion"].items()
+    ahead = evaluation["chain_ahead"]["champion"]["ndcg@10"]
     assert ahead["mean"] < 0
     assert not second["promoted"]
     refused = gate(second, "quality")

@@ -56,6 +56,19 @@ def about(
     }
 
 
+def valued(
+    content: dict[str, Any], *, mean: float, half: float = 0.002, users: int = 200
+) -> dict[str, Any]:
+    """Return the content with value@10: that of the opponent is 0.1."""
+    ((opponent, leads),) = content["chain_ahead"].items()
+    lead = {"mean": mean, "low": mean - half, "high": mean + half, "users": users}
+    metrics = content["metrics"] | {opponent: {"value@10": {"mean": 0.1}}}
+    return content | {
+        "metrics": metrics,
+        "chain_ahead": {opponent: leads | {"value@10": lead}},
+    }
+
+
 def judged(content: dict[str, Any], *, spent: float = 0.0, config: GatesConfig = CONFIG):
     release = Release("challenger-id", path=None, about=content, files={})  # pyright: ignore
     history = {} if content["champion"]["release_id"] is None else {"champion-id": spent}
@@ -246,3 +259,52 @@ def test_if_the_champion_cannot_be_fitted_recent_popularity_is_the_opponent(mean
 
 def test_the_shipped_gates_are_readable_and_promise_what_the_code_does():
     assert load_toml("configs/gates.toml", GatesConfig) == GatesConfig()
+
+
+@pytest.mark.parametrize("against", ["champion", "recent_popularity"])
+def test_a_challenger_that_loses_value_is_refused(against):
+    champion = "champion-id" if against == "champion" else None
+    content = about(mean=0.05, against=against, compared_with=champion)  # it gains nDCG
+    assert failed(valued(content, mean=-0.02)) == ["value"]  # low end -.022, the margin is .01
+    assert failed(valued(content, mean=-0.02), config=trade(0.5)) == ["value"]
+    assert failed(valued(content, mean=-0.007)) == []  # low end -.009
+    gate = next(g for g in judged(valued(content, mean=0.0, half=0.02)).gates if not g.passed)
+    assert gate.name == "value"
+    assert "too wide to rule out a loss" in gate.reason
+    assert failed(valued(content, mean=0.02, users=19)) == ["value"]
+
+
+def trade(ndcg_for_value: float) -> GatesConfig:
+    return CONFIG.model_copy(update={"ndcg_for_value": ndcg_for_value})
+
+
+def test_a_declared_trade_of_ndcg_for_value_passes():
+    content = about(mean=-0.03, half=0.01)  # low end -.04
+    gains = valued(content, mean=0.02)
+    assert failed(gains) == ["quality", "loss budget"]
+    assert failed(gains, config=trade(0.03)) == []
+    assert "ndcg_for_value = 0.03, because value@10 rises by 0.0200" in next(
+        gate.reason for gate in judged(gains, config=trade(0.03)).gates if gate.name == "quality"
+    )
+    assert failed(gains, config=trade(0.025)) == ["quality"]  # low end -.04, the floor is -.035
+    # Without a gain beyond chance, or without [value], nothing may be lost for it.
+    chance = valued(content, mean=0.002, half=0.003)
+    for content in (chance, about(mean=-0.03, half=0.01)):
+        assert failed(content, config=trade(0.03)) == ["quality", "loss budget"]
+
+
+def test_all_trades_together_lose_at_most_what_is_declared():
+    spent, lost, config = 0.0, 0.0, trade(0.03)
+    for _ in range(30):
+        content = valued(about(mean=-0.01, half=0.001), mean=0.02)
+        verdict = judged(content, spent=spent, config=config)
+        if verdict.passed:
+            spent, lost = verdict.spent, lost + 0.01
+    assert lost == pytest.approx(0.04)  # <= loss budget .012 + .03
+    # What was lost for value leaves nothing for losses without a gain in value.
+    plain = valued(about(mean=-0.001, half=0.001), mean=0.0)
+    assert failed(plain, spent=spent, config=config) == ["loss budget"]
+
+
+def test_a_release_without_value_has_no_gate_for_it():
+    assert "value" not in {gate.name for gate in judged(about()).gates}

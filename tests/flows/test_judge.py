@@ -47,13 +47,15 @@ def test_quality_is_the_mean_per_user_and_then_over_users():
 def test_slices_split_requests_by_history_and_items_by_popularity():
     counts = np.array([0, 1, 1, 1, 1, 9])  # the tail is 80% of five items, so only item 5 is head
     ticks = [Tick(seen=[[], [1] * 3, [1] * 20], relevant=[[1, 5], [5], [2]])]
-    of_slices = slices_of(ticks, counts)
+    known = np.array([True, True, False, True, True, True])  # item 2 is cold
+    of_slices = slices_of(ticks, counts, known=known)
     slices = {name: [w.tolist() for w in cut.relevant] for name, cut in of_slices.items()}
     assert slices["new_users"] == [[1, 5], [], []]
     assert slices["light_users"] == [[], [5], []]
     assert slices["regular_users"] == [[], [], [2]]
     assert slices["tail_items"] == [[1], [], [2]]
     assert slices["head_items"] == [[5], [5], []]
+    assert slices["cold_items"] == [[], [], [2]]
     # Slices also select from the next sets (items 1, 5 and 2), which MRR uses.
     assert [w.tolist() for w in of_slices["new_users"].next_set] == [[1], [], []]
     assert [w.tolist() for w in of_slices["tail_items"].next_set] == [[1], [], [2]]

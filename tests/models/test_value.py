@@ -50,6 +50,13 @@ SOME = ("click", "revenue", "watch_minutes", "rating", "return")
 COLUMNS = [NAMES.index(name) for name in SOME]
 
 
+def test_an_id_that_begins_like_another_has_its_own_outcomes():
+    found = reactions(("u1", 1, "click", 5, 0.0)).outcomes(
+        ["u12", "u1"], np.array([0, 0]), until=np.array([9, 9])
+    )
+    assert [items.tolist() for items, _ in found] == [[], [1]]
+
+
 def test_outcomes_are_read_by_user_item_and_time():
     at, until = np.array([10, 12, 10, 10]), np.array([99, 14, 99, 99])
     found = EVENTS.outcomes(["a", "a", "b", "nobody"], at, until=until)
