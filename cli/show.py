@@ -164,35 +164,6 @@ def quality(content: dict[str, Any]) -> None:
     terminal().print(table)
 
 
-def value(content: dict[str, Any]) -> None:
-    """Print what users did with the first 10 items of each method, if the run has `[value]`."""
-    if "value" not in content:
-        return
-    weights = content["value"]["weights"]
-    formula = " ".join(f"{weight:+g} {name}" for name, weight in weights.items())
-    table = Table(title=f"Value of the first 10 items: {formula}", title_justify="left")
-    table.add_column("method")
-    for name in ("value", *weights, "chain's lead"):
-        table.add_column(name, justify="right")
-    metrics = content["metrics"]
-    for name in sorted(metrics, key=lambda name: -metrics[name]["value@10"]["mean"]):
-        of = metrics[name]
-        cells = [figure(of[f"{key}@10"]["mean"]) for key in ("value", *weights)]
-        ahead = content["chain_ahead"].get(name)
-        table.add_row(name, *cells, "" if ahead is None else interval(ahead["value@10"], sign="+"))
-    terminal().print(table)
-    curve = content["value"]["curve"]
-    if curve:
-        first = content["value"]["outcome"]
-        table = Table(title=f"From {first} alone to the formula, validation", title_justify="left")
-        for name in ("share of the formula", f"{first}@10", "value@10"):
-            table.add_column(name, justify="right")
-        for point in curve:
-            cells = (point["share"], point[f"{first}@10"], point["value@10"])
-            table.add_row(*(f"{cell:g}" for cell in cells))
-        terminal().print(table)
-
-
 def gates(content: dict[str, Any]) -> None:
     table = Table(title="Promotion gates", title_justify="left")
     for column in ("gate", "verdict", "figures"):

@@ -131,7 +131,8 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
             result["metrics"][name] |= figures
         for name, lead in ahead.items():
             result["chain_ahead"][name] |= lead
-        result["value"] = {"weights": config.value} | value_curve(
+        heads = about["chain_figures"].get("heads", {})
+        result["value"] = {"weights": config.value, "heads": heads} | value_curve(
             trial, windows["validation"], config.value, k=config.evaluate.list_size
         )
     of_run = {"dataset": config.name, "run_id": run.run_id, "champion": champion.to_json()}

@@ -79,7 +79,9 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     run_data = load_run_data(settings, run)
     require_judgeable(run_data, config)
     windows_read = ("ranker_train", "validation")
-    ticks, profiles = read_windows(run.states(settings), run_data, config, windows=windows_read)
+    ticks, profiles = read_windows(
+        run.states(settings), run_data, config, windows=windows_read, rankers=config.rankers
+    )
     edges = run_data.windows
     data = training_data(run_data, profiles, end=edges["retrieval_train"][1])
     validation = as_validation(ticks["validation"])

@@ -102,7 +102,9 @@ def _source_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
 def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
     config = run.config
     names = ("ranker_train", "validation")
-    ticks, profiles = read_windows(run.states(settings), run_data, config, windows=names)
+    ticks, profiles = read_windows(
+        run.states(settings), run_data, config, windows=names, rankers=config.rankers
+    )
     data = training_data(run_data, profiles, end=run_data.windows["retrieval_train"][1])
     folder = run.tuning / "sources"
     kinds = tuple(source.kind for source in config.train.sources)
@@ -124,7 +126,7 @@ def _ranker_fit(settings: Settings, run: Run, run_data: RunData) -> Fit:
         options = TrainingOptions(
             device=base.device, seed=seed, num_threads=base.num_threads, report=report
         )
-        ranker = fit_ranker(ranker_config, window.train.data, valid, options)
+        ranker = fit_ranker(ranker_config, window.of_ranker(ranker_config), valid, options)
         scores = scores_of(ranker, valid)
         if isinstance(ranker_config, ValueHeadsConfig):
             return Fitted(valid.users, valid.value(scores, ranker_config.weights))

@@ -7,7 +7,7 @@ newest run of the TOML file.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from cli.commands.options import (
 )
 from cli.output import shown_steps
 from cli.show_compare import compared_runs
-from cli.show_rerank import rerank_prices
+from cli.show_evaluation import evaluation
 
 app = typer.Typer()
 
@@ -153,14 +153,7 @@ def evaluate(
     opened = Run.open(Settings(), run, of=_name(config))
     with show.only_json(as_json):
         result = Steps(opened).redo("evaluate", evaluate_flow, opened.run_id)
-    show.result(result, as_json=as_json, table=show_evaluation)
-
-
-def show_evaluation(content: dict[str, Any]) -> None:
-    """Print the quality table, and how much nDCG each re-ranking setting costs."""
-    show.quality(content)
-    show.value(content)
-    rerank_prices(content["rerank"])
+    show.result(result, as_json=as_json, table=evaluation)
 
 
 @app.command()

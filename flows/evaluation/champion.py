@@ -104,7 +104,9 @@ def fit_recipe(
     windows_read = ("ranker_train", "validation")
     if any(isinstance(ranker, ValueHeadsConfig) for ranker in recipe.rankers):
         run_data = replace(run_data, reads_outcomes=True)
-    ticks, profiles = read_windows(run.states(settings), run_data, config, windows=windows_read)
+    ticks, profiles = read_windows(
+        run.states(settings), run_data, config, windows=windows_read, rankers=recipe.rankers
+    )
     validation = as_validation(ticks["validation"])
     folder = run.path / "backtest" / CHAMPION
     shutil.rmtree(folder, ignore_errors=True)

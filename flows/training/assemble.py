@@ -15,7 +15,7 @@ from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from models.content.reviews import Reviews
 from models.data import TrainingData, Validation
-from models.queries import Queries
+from models.queries import Candidates, Queries
 from models.recommend.chain import Chain
 from models.recommend.queries import build_queries
 from models.recommend.rules import blocked_items
@@ -255,6 +255,8 @@ class EvaluationBatch:
     """The catalogue as of any time; None: the catalogue of the models is used."""
     moment: int = 0
     """Microseconds; time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
+    shown: Candidates | None = None
+    """The lists that the requests were answered with (`shown_lists.py`); None: none are known."""
 
     def over(self, models: Chain) -> Chain:
         """Return the chain with the catalogue that a service would have had for these requests."""
@@ -272,6 +274,8 @@ def judged_requests(
     packs: dict[int, FeaturePack],
     config: RunConfig,
     searched: Sequence[str] | None = None,
+    requests: Requests | None = None,
+    shown: Candidates | None = None,
 ) -> list[EvaluationBatch]:
     """Draw the requests of a window and read their features and catalogue as of each request.
 
@@ -283,8 +287,10 @@ def judged_requests(
         reader: reads states as of any time.
         packs: tick in microseconds -> item features as of it.
         searched: text of the search that each request answers; None: requests are no searches.
+        requests: requests of the window; None: they are drawn.
+        shown: lists that were shown for `requests`.
     """
-    requests = draw_window(run_data, window, config)
+    requests = draw_window(run_data, window, config) if requests is None else requests
     contexts = [
         context_id(surface=surface, device=device, at=int(at))
         for (surface, device), at in zip(requests.contexts, requests.at, strict=True)
@@ -329,6 +335,9 @@ def judged_requests(
                     outcomes=None if outcomes is None else [outcomes[i] for i in rows],
                     catalogues=run_data.catalogues,
                     moment=moment,
+                    shown=None
+                    if shown is None
+                    else Candidates(shown.item_idx[rows], shown.score[rows]),
                 )
             )
     return ticks

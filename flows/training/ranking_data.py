@@ -5,15 +5,16 @@ Shapes: R candidates of all requests, S candidate sources.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
 from flows.training.assemble import EvaluationBatch, RunData
+from flows.training.shown_lists import SHOWN
 from models.queries import Candidates, Source
 from models.ranking.protocol import Ranker, RankingData, RankingError
-from models.ranking.registry import RankerConfig, fit_ranker
+from models.ranking.registry import RankerConfig, fit_ranker, learns_from_shown
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
@@ -50,10 +51,10 @@ class SourceResults:
 
         They are selected from the stored ones, without calling the sources again.
         """
-        names = (*config.candidate_sources, *config.score_sources)
-        if names == (*self.found, *self.scores):
+        names = (*config.candidate_sources, *(name for name in self.found if name == SHOWN))
+        if (*names, *config.score_sources) == (*self.found, *self.scores):
             return self.shortlist, self.scores
-        shortlist = merge({name: self.found[name] for name in config.candidate_sources})
+        shortlist = merge({name: self.found[name] for name in names})
         column = np.zeros(shortlist.item_idx.shape, dtype=np.int64)
         for row, (items, everything) in enumerate(
             zip(shortlist.item_idx, self.shortlist.item_idx, strict=True)
@@ -97,6 +98,8 @@ def gather(chain: Chain, ticks: list[EvaluationBatch]) -> list[SourceResults]:
     for tick in ticks:
         then = tick.over(chain)
         found = then.retrieve(tick.queries, tick.items)
+        if tick.shown is not None:
+            found[SHOWN] = tick.shown
         shortlist = merge(found)
         scores = then.source_scores(tick.queries, tick.items, shortlist)
         gathered.append(SourceResults(found, shortlist, scores))
@@ -112,28 +115,33 @@ def assemble_ranking(
         gathered: candidates and scores of the sources, one entry for each batch in `ticks`.
     """
     selected = [answers.of(chain.config) for answers in gathered]
-    rows = [int((shortlist.item_idx > 0).sum()) for shortlist, _ in selected]
+    kept = [
+        learned_rows(tick, shortlist) for tick, (shortlist, _) in zip(ticks, selected, strict=True)
+    ]
+    rows = [int(real.sum()) for real in kept]
     # One array is filled in place: the features of all requests take the most memory of a run, and
     # concatenating them would double it.
     x = np.empty((sum(rows), len(chain.schema)), dtype=np.float32)
     parts, found_by, fused, end = [], [], [], 0
-    for tick, (shortlist, scores), count in zip(ticks, selected, rows, strict=True):
-        real = shortlist.item_idx > 0
+    for tick, (shortlist, scores), real, count in zip(ticks, selected, kept, rows, strict=True):
         of_tick = x[end : end + count]
-        fill_features(of_tick, tick.over(chain), tick, shortlist, scores)
-        parts.append(
-            RankingData.from_requests(
-                of_tick,
-                shortlist.item_idx,
-                tick.relevant,
-                users=tick.queries.user_ids,
-                schema=chain.schema,
-                queries=tick.queries,
-                outcomes=None
-                if tick.outcomes is None
-                else amounts_at(shortlist.item_idx, tick.outcomes),
-            )
+        fill_features(of_tick, tick.over(chain), tick, shortlist, scores, real)
+        part = RankingData.from_requests(
+            of_tick,
+            np.where(real, shortlist.item_idx, 0),
+            tick.relevant,
+            users=tick.queries.user_ids,
+            schema=chain.schema,
+            queries=tick.queries,
+            outcomes=None
+            if tick.outcomes is None
+            else amounts_at(shortlist.item_idx, tick.outcomes),
         )
+        if tick.shown is not None:
+            position = shortlist.ranks[SHOWN].astype(np.int64)
+            propensity = np.take_along_axis(tick.shown.score, np.maximum(position - 1, 0), axis=1)
+            part = replace(part, position=position[real], propensity=propensity[real])
+        parts.append(part)
         found_by.append(shortlist.found_by()[real])
         fused.append(fused_score(shortlist)[real])
         end += count
@@ -148,30 +156,51 @@ def fill_features(
     tick: EvaluationBatch,
     shortlist: Shortlist,
     scores: Mapping[str, np.ndarray],
+    kept: np.ndarray,
 ) -> None:
-    """Write the features of a tick's candidates into x (R, F), REQUESTS_AT_ONCE at a time."""
+    """Write the features of some candidates of a tick into x (R, F), REQUESTS_AT_ONCE at a time.
+
+    Args:
+        kept: (B, C) bool, R of them True: the candidates.
+    """
     end = 0
     for first in range(0, len(tick.queries), REQUESTS_AT_ONCE):
         rows = slice(first, first + REQUESTS_AT_ONCE)
-        found = shortlist.take(rows)
-        real = found.item_idx > 0
+        real = kept[rows]
         features = chain.features(
             tick.queries.take(rows),
             tick.items,
-            found,
+            shortlist.take(rows),
             {name: values[rows] for name, values in scores.items()},
         )
         count = int(real.sum())
         x[end : end + count] = features[real]
         end += count
+def learned_rows(tick: EvaluationBatch, shortlist: Shortlist) -> np.ndarray:
+    """Return (B, C) bool: the candidates that rankers learn from.
+
+    They are all candidates, or the items of the lists that were shown, without items that the
+    chain would not show (seen or unavailable).
+    """
+    real = shortlist.item_idx > 0
+    if tick.shown is None:
+        return real
+    real &= shortlist.ranks[SHOWN] > 0
+    num_items = int(shortlist.item_idx.max(initial=0))
+    if tick.queries.blocked is not None:
+        num_items = len(tick.queries.blocked) - 1
+    for row, items in enumerate(shortlist.item_idx):
+        real[row] &= tick.queries.allowed(row, num_items)[items]
+    return real
 
 
 @dataclass(frozen=True)
 class RankingWindows:
-    """Ranking data of the ranker-train window and of validation."""
+    """Ranking data of the ranker-train window, of lists shown in it, and of validation."""
 
     train: RankingWindow
     valid: RankingWindow
+    shown: RankingWindow | None = None
 
     @classmethod
     def of(
@@ -184,7 +213,18 @@ class RankingWindows:
             assemble_ranking(chain, ticks[window], gathered[window])
             for window in ("ranker_train", "validation")
         )
-        return cls(train, valid)
+        shown = None
+        if SHOWN in ticks:
+            shown = assemble_ranking(chain, ticks[SHOWN], gathered[SHOWN])
+        return cls(train, valid, shown)
+
+    def of_ranker(self, config: RankerConfig) -> RankingData:
+        """Return the data that a ranker is trained on."""
+        if self.shown is None or not learns_from_shown(config):
+            return self.train.data
+        if config.labels == "both":
+            return RankingData.concat([self.train.data, self.shown.data])
+        return self.shown.data
 
 
 def ranker_options(config: RunConfig) -> TrainingOptions:
@@ -212,7 +252,7 @@ def fit_rankers(
         started = time.perf_counter()
         try:
             rankers[ranker.kind] = fit_ranker(
-                ranker, window.train.data, window.valid.data, options, fitted=rankers
+                ranker, window.of_ranker(ranker), window.valid.data, options, fitted=rankers
             )
         except RankingError as error:
             if not isinstance(ranker, ValueHeadsConfig):

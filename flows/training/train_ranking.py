@@ -103,6 +103,7 @@ def train_ranking(
         "chain_verdict": [*choice.verdict, fallback.verdict, search.verdict],
         "chain_figures": choice.figures
         | {"rankers": figures, "short_history": fallback.figures, "search": search.figures}
+        | ({"shown_lists": len(window.shown.data)} if window.shown else {})
         | ({"heads": rankers["value"].figures} if "value" in rankers else {}),
     }
 

@@ -1,6 +1,7 @@
 """Reads the requests of a run's windows with their point-in-time features."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from flows.training.assemble import (
     fit_profiles,
     judged_requests,
 )
+from flows.training.shown_lists import SHOWN, read_shown
+from models.ranking.registry import RankerConfig, learns_from_shown
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
 from shortlist.feature_store.packs import tick_of
@@ -26,11 +29,14 @@ def read_windows(
     *,
     windows: tuple[str, ...],
     searched: Sequence[str] | None = None,
+    rankers: Sequence[RankerConfig] = (),
 ) -> tuple[dict[str, list[EvaluationBatch]], ProfileEncoder]:
     """Read the requests of some windows with their features, by Feast's point-in-time join.
 
     Args:
         searched: as for `judged_requests`.
+        rankers: rankers that are trained on the window `ranker_train`. If one of them learns from
+            shown lists and there are enough, the result has them as SHOWN.
 
     Returns:
         {window: requests in batches}, and the encoder of user attributes, fitted on the first
@@ -49,17 +55,16 @@ def read_windows(
     profiles = fit_profiles(run_data, end=run_data.windows["retrieval_train"][1])
     reader = OfflineReader(settings)
     moments = [draw_window(run_data, window, config).at for window in windows]
+    lists = None
+    if any(learns_from_shown(ranker) for ranker in rankers):
+        lists = read_shown(run_data, config, "ranker_train")
+    moments += [] if lists is None else [lists.requests.at]
     ticks = np.unique(newest_tick(np.concatenate(moments), config.tick))
     packs = read_pack_history(settings, ticks.tolist())
-    return {
-        window: judged_requests(
-            run_data,
-            window,
-            profiles=profiles,
-            reader=reader,
-            packs=packs,
-            config=config,
-            searched=searched,
-        )
-        for window in windows
-    }, profiles
+    judge = partial(
+        judged_requests, run_data, profiles=profiles, reader=reader, packs=packs, config=config
+    )
+    found = {window: judge(window, searched=searched) for window in windows}
+    if lists is not None:
+        found[SHOWN] = judge("ranker_train", requests=lists.requests, shown=lists.items)
+    return found, profiles

@@ -5,6 +5,8 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
 - Early stopping uses this project's nDCG@10: mean per user, then over users; relevant items that no
   source retrieved count as missed. LightGBM's built-in metric has neither property.
 - Each user has the same total weight, as in the evaluation.
+- Positions of shown items have a bias that is estimated with the trees and not used in prediction
+  (Unbiased LambdaMART, Hu et al. 2019, as in LightGBM).
 - Codes of user attributes, surface (the place that shows the list) and device are categorical
   features of LightGBM.
 - On logs of a few thousand requests, results vary with the seed, and small leaves memorise popular
@@ -19,6 +21,7 @@ from pydantic import Field
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import Schema
+from models.ranking.shown import Labels, inverse_propensities
 from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible, rows_in_batches
 from models.training import TrainingOptions
@@ -29,6 +32,8 @@ class LambdamartConfig(Config):
     """Hyperparameters of LambdaMART, named as in LightGBM."""
 
     kind: Literal["lambdamart"] = "lambdamart"
+    labels: Labels = "candidates"
+    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
     num_models: int = Field(default=3, ge=1)
     """Number of models with different seeds whose scores are averaged."""
     num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
@@ -98,11 +103,14 @@ def fit_lambdamart(
         "bagging_freq": 1,
         "lambda_l2": config.lambda_l2,
     }
+    weight = np.repeat(train.user_weights(requests), group)
+    inverse = inverse_propensities(train.propensity)
     dataset = lgb.Dataset(
         rows_in_batches(train.x, rows, columns),
         label=train.label[rows],
         group=group,
-        weight=np.repeat(train.user_weights(requests), group),
+        weight=weight if inverse is None else weight * inverse[rows],
+        position=None if train.position is None else train.position[rows],
         # By position: LightGBM refuses some characters that names of user attributes may contain.
         categorical_feature=[schema.names.index(name) for name in schema.categorical],
         params=params | reproducible(options, name="lambdamart 0"),

@@ -64,6 +64,12 @@ class RankingData:
     outcomes: np.ndarray | None = None
     """(R, S) float32: what the user did with each candidate, in the order of NAMES in
     shortlist/value.py; None: nothing reads it."""
+    position: np.ndarray | None = None
+    """(R,) int64: position at which the item was shown, from 1; 0 if it wasn't. None: no item was.
+    Only training reads it."""
+    propensity: np.ndarray | None = None
+    """(R,) float32: probability with which the item was shown, NaN if unknown. None: all are. Only
+    training reads it."""
 
     @classmethod
     def from_requests(
@@ -123,9 +129,9 @@ class RankingData:
             num_relevant=np.concatenate([part.num_relevant for part in parts]),
             schema=parts[0].schema,
             history=History.concat([part.requests.history for part in parts]),
-            outcomes=None
-            if parts[0].outcomes is None
-            else np.concatenate([part.outcomes for part in parts if part.outcomes is not None]),
+            outcomes=_joined(parts, "outcomes"),
+            position=_joined(parts, "position", missing=0),
+            propensity=_joined(parts, "propensity", missing=np.nan),
         )
 
     def __len__(self) -> int:
@@ -159,6 +165,8 @@ class RankingData:
             schema=self.schema,
             history=None if self.history is None else self.history.take(requests),
             outcomes=None if self.outcomes is None else self.outcomes[rows],
+            position=None if self.position is None else self.position[rows],
+            propensity=None if self.propensity is None else self.propensity[rows],
         )
 
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
@@ -212,7 +220,7 @@ class RankingData:
 
         Relevant items that no source retrieved count as missed.
         """
-        gain = np.append(self.label, 0)[self._best(scores, k=k)]
+        gain = np.append(self.label, 0)[self.best(scores, k=k)]
         discount = 1 / np.log2(np.arange(2, k + 2))
         ideal = np.concatenate([[np.nan], np.cumsum(discount)])
         return gain @ discount[: gain.shape[1]] / ideal[np.minimum(self.num_relevant, k)]
@@ -225,9 +233,9 @@ class RankingData:
         """
         assert self.outcomes is not None, "the run has no [value]"
         value = np.append(value_of(self.outcomes, weights), 0)
-        return discounted(value[self._best(scores, k=k)])
+        return discounted(value[self.best(scores, k=k)])
 
-    def _best(self, scores: np.ndarray, *, k: int) -> np.ndarray:
+    def best(self, scores: np.ndarray, *, k: int) -> np.ndarray:
         """Return the rows of the best k candidates of each request, best first, -1 for padding."""
         padded = np.append(scores, -np.inf)[self.rows]  # row -1 reads the appended padding
         depth = min(k, padded.shape[1])
@@ -239,6 +247,27 @@ class RankingData:
     def mean_ndcg(self, scores: np.ndarray, *, k: int = 10) -> float:
         """Return the nDCG@k of (R,) scores: mean per user, then over users."""
         return mean_over_users(self.users, self.ndcg(scores, k=k))
+
+
+def _joined(
+    parts: Sequence[RankingData], name: str, *, missing: float | None = None
+) -> np.ndarray | None:
+    """Concatenate an optional array of candidates; None if no part has it.
+
+    Args:
+        missing: value for the candidates of parts that lack the array; None: no part may lack it.
+    """
+    arrays = [getattr(part, name) for part in parts]
+    if all(values is None for values in arrays):
+        return None
+    assert missing is not None or all(values is not None for values in arrays)
+    kind = next(values.dtype for values in arrays if values is not None)
+    return np.concatenate(
+        [
+            np.full(len(part.label), missing, dtype=kind) if values is None else values
+            for part, values in zip(parts, arrays, strict=True)
+        ]
+    )
 
 
 def pad_groups(group: np.ndarray) -> np.ndarray:

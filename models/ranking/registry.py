@@ -77,6 +77,11 @@ def fit_ranker(
     return fit_stack(config, chosen, train, validation, options)
 
 
+def learns_from_shown(config: AnyRankerConfig) -> bool:
+    """Return whether a ranker is trained on lists that were shown, if there are enough."""
+    return not isinstance(config, BlendConfig | StackConfig) and config.labels != "candidates"
+
+
 def load_ranker(kind: str, folder: Path) -> Ranker:
     """Return the ranker of type `kind` that was saved in `folder`.
 

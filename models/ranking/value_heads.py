@@ -7,6 +7,9 @@ the squared error. Predictions of the former are calibrated by Platt's scaling o
 0.1. Weights can be changed without a new training. Separate heads with a formula follow Zhao et al.
 2019; heads share features but no layers.
 
+Heads that are trained on shown lists predict outcomes at the first position (`shown.py`). Outcomes
+are more frequent there than among the candidates of a request. So validation scales amounts too.
+
 Shapes: R candidates, F features, S outcomes.
 """
 
@@ -20,8 +23,18 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from models.ranking.head_metrics import (
+    auc,
+    calibration_error,
+    correlation,
+    grouped_auc,
+    log_loss,
+    platt,
+    sigmoid,
+)
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.requests import Requests
+from models.ranking.shown import Labels, inverse_propensities, position_bias
 from models.ranking.tree_scores import MAX_LEAVES, TreeScores
 from models.ranking.trees import reproducible, rows_in_batches
 from models.training import TrainingOptions
@@ -31,13 +44,14 @@ from shortlist.value import NAMES, OUTCOMES, OutcomeName
 ABOUT = "value.json"
 MIN_POSITIVES = 20
 """An outcome that happened to fewer training candidates gets no head; it counts as 0."""
-BINS = 10
 
 
 class ValueHeadsConfig(Config):
     """Hyperparameters of the heads, named as in LightGBM."""
 
     kind: Literal["value"] = "value"
+    labels: Labels = "candidates"
+    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
     weights: dict[OutcomeName, float] = Field(default_factory=dict)
     """Weight of each outcome. In a run's TOML, leave it out and set `[value]`."""
     num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
@@ -59,7 +73,7 @@ class Head:
     happens: bool  # True: a probability; False: an amount
     slope: float = 1.0
     offset: float = 0.0
-    """A probability is sigmoid(slope * margin + offset)."""
+    """A probability is sigmoid(slope * margin + offset), an amount slope * margin + offset."""
 
     @cached_property
     def _scores(self) -> TreeScores:
@@ -70,8 +84,8 @@ class Head:
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         """Return the expected outcome of candidates: (R, F) -> (R,) float64."""
-        margin = self.margin(x)
-        return sigmoid(self.slope * margin + self.offset) if self.happens else margin
+        scaled = self.slope * self.margin(x) + self.offset
+        return sigmoid(scaled) if self.happens else scaled
 
 
 class ValueHeads:
@@ -137,6 +151,9 @@ class _Sets:
     train: Any
     valid: Any
     params: dict[str, Any]
+    scaled: bool
+    """Whether outcomes are as frequent in training as on validation. If not, early stopping reads
+    the correlation of prediction and outcome instead of the loss."""
 
 
 def fit_value_heads(
@@ -163,7 +180,10 @@ def fit_value_heads(
             figures[name] = {"training_events": happened, "head": False}
             continue
         head = _fit_head(config, name, sets, label, judged, options)
-        head, quality = calibrated(head, validation, judged)
+        if train.position is not None and head.happens:
+            bias = position_bias(head.margin(train.x), label, train.position)
+            head = _fit_head(config, name, sets, label, judged, options, bias=bias[train.position])
+        head, quality = calibrated(head, validation, judged, rescale=train.position is not None)
         heads.append(head)
         figures[name] = {"training_events": happened, "head": True} | quality
     if not heads:
@@ -191,10 +211,12 @@ def _data_sets(
     data = lgb.Dataset(
         rows_in_batches(train.x, np.arange(len(train.x)), np.arange(train.x.shape[1])),
         label=train.label,
+        weight=inverse_propensities(train.propensity),
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
         params=params,
     ).construct()
-    return _Sets(data, data.create_valid(validation.x, label=validation.label), params)
+    valid = data.create_valid(validation.x, label=validation.label)
+    return _Sets(data, valid, params, scaled=train.position is None)
 
 
 def _fit_head(
@@ -204,24 +226,37 @@ def _fit_head(
     label: np.ndarray,
     judged: np.ndarray,
     options: TrainingOptions,
+    *,
+    bias: np.ndarray | None = None,
 ) -> Head:
+    """
+    Args:
+        bias: (R,) log odds that are added to those of the head in training; None: 0.
+    """
     import lightgbm as lgb
 
     happens = OUTCOMES[name].amount is None
-    sets.train.set_label(label)
+    sets.train.set_label(label).set_init_score(bias)
     sets.valid.set_label(judged)
-    objective = {"objective": "binary" if happens else "regression"}
+    params = sets.params | {"objective": "binary" if happens else "regression"}
+    if not sets.scaled:
+        params |= {"metric": "None"}
     booster = lgb.train(
-        sets.params | objective | reproducible(options, name=f"value {name}"),
+        params | reproducible(options, name=f"value {name}"),
         sets.train,
         num_boost_round=config.num_rounds,
         valid_sets=[sets.valid],
+        feval=None
+        if sets.scaled
+        else lambda margin, _: ("correlation", correlation(margin, judged), True),
         callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
     )
     return Head(name, booster.model_to_string(num_iteration=booster.best_iteration), happens)
 
 
-def calibrated(head: Head, data: RankingData, label: np.ndarray) -> tuple[Head, dict[str, float]]:
+def calibrated(
+    head: Head, data: RankingData, label: np.ndarray, *, rescale: bool = False
+) -> tuple[Head, dict[str, float]]:
     """Return the head with Platt's scaling fitted on `data`, and its figures.
 
     The expected calibration error is measured by cross-fitting: the scaling of one half of the
@@ -229,10 +264,14 @@ def calibrated(head: Head, data: RankingData, label: np.ndarray) -> tuple[Head, 
 
     Args:
         label: (R,) outcomes of the candidates.
+        rescale: whether to scale amounts as well, by linear regression.
     """
     margin = head.margin(data.x)
     if not head.happens:
-        error = float(np.sqrt(np.mean((margin - label) ** 2)))
+        if rescale and np.ptp(margin) > 0:
+            slope, offset = np.polyfit(margin, label, 1)
+            head = replace(head, slope=max(float(slope), 0.0), offset=float(offset))
+        error = float(np.sqrt(np.mean((head.expected(data.x) - label) ** 2)))
         return head, {"rmse": round(error, 4), "mean": round(float(label.mean()), 4)}
     users = np.unique(np.asarray(data.users), return_inverse=True)[1]
     half = np.repeat(users % 2, data.group).astype(bool)
@@ -243,59 +282,8 @@ def calibrated(head: Head, data: RankingData, label: np.ndarray) -> tuple[Head, 
     slope, offset = platt(margin, label)
     return replace(head, slope=slope, offset=offset), {
         "auc": round(auc(margin, label), 4),
+        "gauc": round(grouped_auc(margin, label, data.group), 4),
         "logloss": round(log_loss(probability, label), 5),
         "ece": round(calibration_error(probability, label), 5),
         "ece_uncalibrated": round(calibration_error(sigmoid(margin), label), 5),
     }
-
-
-def platt(margin: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    """Return (slope, offset) of the logistic regression of labels on margins, by Newton's method.
-
-    (1, 0) if there are too few labels of a class, or the slope would not be positive.
-    """
-    positives = int(label.sum())
-    if min(positives, len(label) - positives) < MIN_POSITIVES:
-        return 1.0, 0.0
-    x = np.stack([margin, np.ones(len(margin))], axis=1)
-    weights = np.array([1.0, 0.0])
-    for _ in range(25):
-        p = sigmoid(x @ weights)
-        # Platt's priors would matter for few labels only; a small ridge keeps the step finite.
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
-        step = np.linalg.solve(hessian, x.T @ (p - label))
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
-            break
-    slope, offset = float(weights[0]), float(weights[1])
-    return (slope, offset) if slope > 0 and np.isfinite(weights).all() else (1.0, 0.0)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
-
-
-def auc(score: np.ndarray, label: np.ndarray) -> float:
-    """Return the area under the ROC curve; NaN if one class is missing. Ties count half."""
-    positives = int(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = np.cumsum(count) - (count - 1) / 2  # mean rank of equal scores
-    return float(
-        (rank[place][label > 0].sum() - positives * (positives + 1) / 2) / (positives * negatives)
-    )
-
-
-def log_loss(probability: np.ndarray, label: np.ndarray) -> float:
-    p = np.clip(probability, 1e-12, 1 - 1e-12)
-    return float(-np.mean(np.where(label > 0, np.log(p), np.log(1 - p))))
-
-
-def calibration_error(probability: np.ndarray, label: np.ndarray) -> float:
-    """Return the expected calibration error over BINS bins of equal size (Guo et al. 2017)."""
-    order = np.argsort(probability, kind="stable")
-    parts = np.array_split(order, BINS)
-    gaps = [abs(probability[p].mean() - label[p].mean()) * len(p) for p in parts if len(p)]
-    return float(sum(gaps) / max(len(label), 1))

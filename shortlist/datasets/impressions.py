@@ -2,7 +2,8 @@
 
 Each log file is read from where the last batch ended. An event_id is derived from the request and
 the item, so a line that is read twice gives the same event. Responses to visitors without an id
-are skipped, because they belong to no user.
+are skipped, because they belong to no user. The event's value is the propensity: the probability
+with which the item was shown.
 
 `ingested_at` is the time of the ingest, or just after the newest response of the batch if that is
 later. (It can be later in replay mode, where only posts advance the clock.) An impression counts in
@@ -33,7 +34,7 @@ from shortlist.lake.engine import quoted
 IMPRESSION = "impression"
 GIVEN = (
     *(c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIMESTAMP),
-    *(c.INGESTED_AT, c.REQUEST_ID, c.POSITION, c.SURFACE, c.DEVICE),
+    *(c.INGESTED_AT, c.REQUEST_ID, c.POSITION, c.VALUE, c.SURFACE, c.DEVICE),
 )
 SHOWN = InteractionFile(
     path="(serving log)", columns={name: name for name in GIVEN}, exact_ids=True
@@ -43,7 +44,7 @@ LINE = {
     "user_id": "VARCHAR",
     "context_id": "VARCHAR",
     "event_timestamp": "BIGINT",
-    "items": 'STRUCT(item_id VARCHAR, "position" INTEGER)[]',
+    "items": 'STRUCT(item_id VARCHAR, "position" INTEGER, propensity DOUBLE)[]',
 }
 
 
@@ -148,6 +149,7 @@ def _stage(stager: Stager, lines: NewLines, *, ingested_at: int) -> None:
                 make_timestamptz(event_timestamp) AS {c.EVENT_TIMESTAMP},
                 make_timestamptz({ingested_at}::BIGINT) AS {c.INGESTED_AT},
                 request_id AS {c.REQUEST_ID}, item."position" AS {c.POSITION},
+                item.propensity AS {c.VALUE},
                 {_part(1)} AS {c.SURFACE}, {_part(2)} AS {c.DEVICE}
             FROM (
                 SELECT *, unnest(items) AS item FROM {lines.relation}

@@ -16,6 +16,7 @@ from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, so
 from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
 from shortlist.lake.searches import chosen_after_search
+from shortlist.lake.shown_lists import shown_lists
 from shortlist.lake.snapshot import LakeError, Manifest, current_folder
 from shortlist.lake.versions import read_versions
 
@@ -168,6 +169,13 @@ class Lake:
         except LakeError:
             return None
         return chosen_after_search(searches, interactions, temporary=self.root)
+
+    def shown_lists(self, *, since: int, until: int, chosen_by: Sequence[str]) -> pa.Table:
+        """Return the lists shown from `since` to `until` (microseconds) (see shown_lists.py)."""
+        files = self.interaction_files()
+        return shown_lists(
+            files, since=since, until=until, chosen_by=chosen_by, temporary=self.root
+        )
 
     def items(self) -> pa.Table:
         """Return the catalogue. Raises LakeError if there is none."""

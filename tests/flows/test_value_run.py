@@ -89,6 +89,8 @@ def test_rankers_are_compared_by_value_and_heads_are_reported(evaluation, traina
     assert heads["rating"]["rmse"] > 0
     assert heads["like"]["head"]
     assert 0 <= heads["like"]["ece"] < 0.2
+    assert 0 < heads["like"]["gauc"] <= 1
+    assert evaluation["value"]["heads"] == heads
     (recipe,) = [r for r in about["recipe"]["rankers"] if r["kind"] == about["ranker"]]
     if about["ranker"] == "value":
         assert recipe["weights"] == {"rating": 1.0, "like": 0.5}

@@ -7,17 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.ranking.head_metrics import auc, calibration_error, grouped_auc, platt, sigmoid
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.registry import fit_ranker, load_ranker
-from models.ranking.value_heads import (
-    ValueHeads,
-    ValueHeadsConfig,
-    auc,
-    calibration_error,
-    fit_value_heads,
-    platt,
-    sigmoid,
-)
+from models.ranking.value_heads import ValueHeads, ValueHeadsConfig, fit_value_heads
 from models.training import TrainingOptions
 from shortlist.value import NAMES, Reactions, amounts_at, discounted, value_of
 from tests.models.test_rankers import make_data
@@ -48,6 +41,15 @@ EVENTS = reactions(
 )
 SOME = ("click", "revenue", "watch_minutes", "rating", "return")
 COLUMNS = [NAMES.index(name) for name in SOME]
+
+
+def test_gauc_is_the_auc_within_requests_weighted_by_their_candidates():
+    label = np.array([1, 0, 0, 1, 0, 0, 0])
+    score = np.array([3.0, 2.0, 4.0, 9.0, 1.0, 5.0, 6.0])
+    # First request: 1 of 2 pairs; second: 1 of 1; the third has no positive.
+    group = np.array([3, 2, 2])
+    assert grouped_auc(score, label, group) == pytest.approx((3 * 0.5 + 2 * 1) / 5)
+    assert np.isnan(grouped_auc(score[5:], label[5:], np.array([2])))
 
 
 def test_an_id_that_begins_like_another_has_its_own_outcomes():

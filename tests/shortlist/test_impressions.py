@@ -71,6 +71,7 @@ def test_every_item_shown_is_an_event(settings: Settings, take_in: TakeIn) -> No
     ]
     assert {row["user_id"] for row in rows} == {"u1"}
     assert {row["source"] for row in rows} == {"serving_log"}
+    assert {row["value"] for row in rows} == {1.0}  # the propensity
     assert {int(row["event_timestamp"].timestamp() * 1e6) for row in rows} == {AT}
     # They are known from their ingest, not from the response, as in the online store.
     assert {row["ingested_at"].isoformat() for row in rows} == {"2024-06-01T00:00:00+00:00"}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.data import fingerprint
 from models.losses import listwise_softmax
@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     events: Events
     label: Tensor  # (B, C), 1 if relevant, else 0
     weight: Tensor  # (B,) weight of each request in the loss
+    position: Tensor  # (B, C) position at which the candidate was shown, 0 if it wasn't
 
 
 def fit_neural(
@@ -55,6 +56,11 @@ def fit_neural(
     encoded = _Encoded.of(ranker, data, device=device)
     label = torch.from_numpy(data.label).to(device)
     weight = torch.from_numpy(data.user_weights()).to(device)
+    position = torch.zeros(len(label), dtype=torch.long)
+    if data.position is not None:
+        position = torch.from_numpy(data.position)
+    position = position.to(device)
+    learner = WithPositions(net, int(position.max())).to(device)
     rng = options.rng(f"{name} batches")
     judged = _Encoded.of(ranker, validation, device=device) if options.epochs is None else None
 
@@ -67,10 +73,10 @@ def fit_neural(
             at = torch.from_numpy(np.maximum(drawn, 0)).to(device)
             of = torch.from_numpy(requests).to(device)
             rows, events = encoded.rows.at(at, real), encoded.events.take(of)
-            yield Batch(rows, events, label[at] * real, weight[of])
+            yield Batch(rows, events, label[at] * real, weight[of], position[at] * real)
 
     def loss(batch: Batch) -> Tensor:
-        scores, mask = net(batch.rows, batch.events), batch.rows.item_idx > 0
+        scores, mask = learner(batch), batch.rows.item_idx > 0
         if config.loss == "listwise":
             each = listwise_softmax(scores, batch.label, mask=mask)
         else:
@@ -79,7 +85,7 @@ def fit_neural(
         return (each * batch.weight).mean()
 
     ranker.training = run_training(
-        net,
+        learner,
         batches,
         name=name,
         loss=loss,
@@ -93,6 +99,28 @@ def fit_neural(
     )
     net.cpu()
     return ranker
+
+
+class WithPositions(nn.Module):
+    """A network plus a bias for each position, which only training reads.
+
+    The bias takes up what clicks owe to the position, so that the network's scores don't (PAL, Guo
+    et al. 2019).
+    """
+
+    def __init__(self, net: nn.Module, last: int):
+        """
+        Args:
+            last: the last position at which an item was shown; 0 if none was.
+        """
+        super().__init__()
+        self.net = net
+        self.bias = nn.Parameter(torch.zeros(last + 1)) if last else None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Score the candidates as at the positions where they were shown: (B, C)."""
+        scores = self.net(batch.rows, batch.events)
+        return scores if self.bias is None else scores + self.bias[batch.position]
 
 
 class _Encoded(NamedTuple):

@@ -1,0 +1,63 @@
+"""What training on shown lists corrects for: position bias and unequal chances to be shown."""
+
+from typing import Literal
+
+import numpy as np
+
+Labels = Literal["candidates", "shown", "both"]
+"""Requests that a ranker is trained on: those of users' events, with all candidates of the sources;
+lists that were shown (docs/ranking.md); or both."""
+MAX_WEIGHT = 10.0
+"""Maximum weight of a candidate by its inverse propensity, relative to the median."""
+RIDGE = 1.0
+"""Strength of the pull to 0 of a position's bias, which matters for positions with few outcomes."""
+STEPS = 20
+
+
+def inverse_propensities(propensity: np.ndarray | None) -> np.ndarray | None:
+    """Return (R,) float32 weights of candidates: inverse propensities, relative to their median
+    and clipped to MAX_WEIGHT.
+
+    None if the known propensities don't differ, as without exploration.
+
+    Args:
+        propensity: (R,) probability with which each item was shown, NaN if unknown: the weight is
+            then 1. None: all are unknown.
+    """
+    if propensity is None:
+        return None
+    known = propensity > 0
+    if np.unique(propensity[known]).size < 2:
+        return None
+    weight = np.ones(len(propensity), dtype=np.float32)
+    inverse = 1 / propensity[known]
+    weight[known] = np.minimum(inverse / np.median(inverse), MAX_WEIGHT)
+    return weight
+
+
+def position_bias(margin: np.ndarray, label: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return the log odds of outcomes at each position that the items don't explain.
+
+    For each position, the bias b is the maximum-likelihood estimate, with a ridge, of the model
+    P(outcome) = sigmoid(margin + b). It is returned relative to the first position, plus the log
+    odds of the rate of all outcomes. Used as LightGBM's initial score, it lets the trees learn an
+    item's chance at the first position (one step of backfitting of an additive model).
+
+    Args:
+        margin: (R,) log odds by a model without positions.
+        label: (R,) 1 if the outcome happened, else 0.
+        position: (R,) position from 1; 0 for items that weren't shown.
+
+    Returns:
+        (P + 1,) float64 by position, for position 0 as well.
+    """
+    count = int(position.max()) + 1
+    bias = np.zeros(count)
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(-np.clip(margin + bias[position], -30, 30)))
+        gradient = np.bincount(position, weights=label - p, minlength=count) - RIDGE * bias
+        curvature = np.bincount(position, weights=p * (1 - p), minlength=count) + RIDGE
+        bias += np.clip(gradient / curvature, -2, 2)
+    rate = np.clip(label.mean(), 1e-6, 1 - 1e-6)
+    first = bias[1] if count > 1 else 0.0
+    return bias - first + np.log(rate / (1 - rate))
