@@ -114,7 +114,7 @@ class ReleaseStore:
         """Verify `release_id` and set the pointer to it. `roll_back` returns to the previous one.
 
         Args:
-            spent: loss budget of the quality gate (shortlist/gates.py) that is used after this
+            spent: loss budget of the quality gates (shortlist/quality_gates.py) that is used after this
                 promotion; None: unchanged.
         """
         self.open(release_id)

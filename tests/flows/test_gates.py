@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortlist.config import load_toml
-from shortlist.gates import GatesConfig, judge_gates, judge_quality
+from shortlist.gates import GatesConfig, judge_gates
+from shortlist.quality_gates import judge_quality
 from shortlist.release import Release
 
 CONFIG = GatesConfig(
@@ -265,13 +266,26 @@ def test_the_shipped_gates_are_readable_and_promise_what_the_code_does():
 def test_a_challenger_that_loses_value_is_refused(against):
     champion = "champion-id" if against == "champion" else None
     content = about(mean=0.05, against=against, compared_with=champion)  # it gains nDCG
-    assert failed(valued(content, mean=-0.02)) == ["value"]  # low end -.022, the margin is .01
-    assert failed(valued(content, mean=-0.02), config=trade(0.5)) == ["value"]
+    budget = ["loss budget"] if champion else []
+    assert failed(valued(content, mean=-0.02)) == [*budget, "value"]  # low end -.022, margin .01
+    assert failed(valued(content, mean=-0.02), config=trade(0.5)) == [*budget, "value"]
     assert failed(valued(content, mean=-0.007)) == []  # low end -.009
     gate = next(g for g in judged(valued(content, mean=0.0, half=0.02)).gates if not g.passed)
     assert gate.name == "value"
     assert "too wide to rule out a loss" in gate.reason
     assert failed(valued(content, mean=0.02, users=19)) == ["value"]
+
+
+def test_thirty_nights_of_small_losses_of_value_stop_at_the_budget():
+    """A loss of .004 is 4% of the value; `value_margin` of 10% counts as `margin`, .01 nDCG."""
+    spent, promoted = 0.0, 0
+    for _ in range(30):
+        content = valued(about(mean=0.01, half=0.001), mean=-0.004)
+        verdict = judged(content, spent=spent)
+        if verdict.passed:
+            spent, promoted = verdict.spent, promoted + 1
+    assert promoted == 3  # 3 x .004 = the budget of .012
+    assert failed(content, spent=spent) == ["loss budget"]
 
 
 def trade(ndcg_for_value: float) -> GatesConfig:

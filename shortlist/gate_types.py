@@ -1,0 +1,57 @@
+"""The limits of the gates, and their verdicts."""
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from shortlist.config import Config
+
+
+class GatesConfig(Config):
+    """Limits of the gates. configs/gates.toml explains each value and why it was chosen."""
+
+    margin: float = Field(default=0.01, gt=0)
+    loss_budget: float = Field(default=0.01, ge=0)
+    value_margin: float = Field(default=0.10, gt=0)
+    ndcg_for_value: float = Field(default=0.0, ge=0)
+    min_users: int = Field(default=20, ge=2)
+    min_coverage: float = Field(default=0.10, ge=0, le=1)
+    min_reached: float = Field(default=0.5, ge=0, le=1)
+    min_index_recall: float = Field(default=0.97, ge=0, le=1)
+    min_overlap: float = Field(default=0.1, ge=0, le=1)
+    min_coverage_kept: float = Field(default=0.7, ge=0, le=1)
+    max_score_shift: float = Field(default=1.0, gt=0)
+    max_score_stretch: float = Field(default=2.0, ge=1)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Verdict of one gate. A gate with a `figure` passes if `figure` >= `floor`."""
+
+    name: str
+    passed: bool
+    figure: float | None
+    floor: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Verdicts of all gates, and the loss budget used after a promotion of the release."""
+
+    gates: list[Gate]
+    spent: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the release's files are those that its manifest names."""
+        return all(gate.passed for gate in self.gates if gate.name == "integrity")
+
+
+def at_least(name: str, figure: float, floor: float, reason: str) -> Gate:
+    """Return the verdict of a gate that passes if `figure` >= `floor`."""
+    return Gate(name, bool(figure >= floor), figure, floor, reason)
