@@ -114,8 +114,8 @@ class ReleaseStore:
         """Verify `release_id` and set the pointer to it. `roll_back` returns to the previous one.
 
         Args:
-            spent: loss budget of the quality gates (shortlist/quality_gates.py) that is used after this
-                promotion; None: unchanged.
+            spent: loss budget (shortlist/quality_gates.py) that is used after this promotion; None:
+                unchanged.
         """
         self.open(release_id)
         history = self.history()
