@@ -110,7 +110,8 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
     Args:
         window: start and end of the day, in microseconds.
     """
-    from flows.evaluate import judge_chain, ndcg_of_users
+    from flows.evaluate import judge_chain
+    from flows.evaluation.requests import ndcg_of_users
     from flows.training.assemble import RunData, draw_window, judged_requests
     from models.recommend.loading import load_chain
     from shortlist.catalogue import Catalogue
