@@ -3,8 +3,8 @@
 For each seed, a simulated world's log (with impressions, positions and propensities) becomes the
 lake of a new home. Sources are fitted once. Then each ranker is trained on the requests of the
 ranker-train window (the sources' candidates), on the lists that were shown in it, and on both; and
-on shown lists without the correction of positions or of propensities. All are compared with
-training on candidates, on the same validation requests:
+on shown lists without a correction of positions, or with clipped inverse propensities as weights.
+All are compared with training on candidates, on the same validation requests:
 
 - nDCG@10 and value@10 of what users did within a day. They could only choose what was shown to
   them, so these figures favour lists like the shown ones.
@@ -35,6 +35,7 @@ from flows.training.shown_lists import SHOWN
 from flows.training.windows import read_windows
 from flows.validate import validate_batch
 from models import registry
+from models.ranking.neural.ranker import NETWORKS
 from models.ranking.protocol import RankingData, scores_of
 from models.ranking.registry import fit_ranker
 from models.recommend.chain import Chain
@@ -54,6 +55,7 @@ VALUE = {"click": 0.1, "purchase": 1.0, "rating": 0.3, "survey": 0.3, "hide": -0
 """The formula of configs/simulated-shop.toml."""
 SOURCES = ("item_knn", "ease", "recent_popularity")
 BASE = "candidates"
+WEIGHTED = "shown with inverse propensities"
 
 
 def main() -> None:
@@ -143,6 +145,8 @@ def measure(settings: Settings, preset: str, kinds: list[str], *, seed: int) -> 
     figures: dict[str, dict[str, np.ndarray]] = {}
     for ranker in config.rankers:
         for name, data in trainings(window).items():
+            if name == WEIGHTED and ranker.kind in NETWORKS:  # they don't read weights
+                continue
             options = TrainingOptions(seed=seed, num_threads=1)
             started = time.perf_counter()
             fitted = fit_ranker(ranker, data, valid, options)
@@ -194,13 +198,13 @@ def trainings(window: RankingWindows) -> dict[str, RankingData]:
     """Return {name: training data}; the first is the base of all comparisons."""
     assert window.shown is not None
     candidates, shown = window.train.data, window.shown.data
+    unweighted = replace(shown, propensity=None)
     return {
         BASE: candidates,
-        "shown": shown,
-        "shown without propensities": replace(shown, propensity=None),
-        "shown without positions": replace(shown, position=None),
-        "shown without both": replace(shown, position=None, propensity=None),
-        "both": RankingData.concat([candidates, replace(shown, propensity=None)]),
+        "shown": unweighted,
+        "shown without positions": replace(unweighted, position=None),
+        WEIGHTED: shown,
+        "both": RankingData.concat([candidates, unweighted]),
     }
 
 

@@ -19,6 +19,7 @@ from models.losses import listwise_softmax
 from models.ranking.neural.inputs import Encoder, Events, Rows
 from models.ranking.neural.ranker import NeuralRanker, NeuralRankerConfig, slices
 from models.ranking.protocol import RankingData
+from models.ranking.shown import position_bias
 from models.training import TrainingOptions
 from models.training import train as run_training
 
@@ -60,7 +61,7 @@ def fit_neural(
     if data.position is not None:
         position = torch.from_numpy(data.position)
     position = position.to(device)
-    learner = WithPositions(net, int(position.max())).to(device)
+    learner = WithPositions(net, data).to(device)
     rng = options.rng(f"{name} batches")
     judged = _Encoded.of(ranker, validation, device=device) if options.epochs is None else None
 
@@ -108,14 +109,14 @@ class WithPositions(nn.Module):
     et al. 2019).
     """
 
-    def __init__(self, net: nn.Module, last: int):
-        """
-        Args:
-            last: the last position at which an item was shown; 0 if none was.
-        """
+    def __init__(self, net: nn.Module, data: RankingData):
+        """Initialise the bias by the log odds of a relevant item at each position of `data`."""
         super().__init__()
         self.net = net
-        self.bias = nn.Parameter(torch.zeros(last + 1)) if last else None
+        self.bias = None
+        if data.position is not None:
+            bias = position_bias(np.zeros(len(data.label)), data.label, data.position)
+            self.bias = nn.Parameter(torch.from_numpy(bias - bias[min(1, len(bias) - 1)]).float())
 
     def forward(self, batch: Batch) -> Tensor:
         """Score the candidates as at the positions where they were shown: (B, C)."""
