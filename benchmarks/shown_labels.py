@@ -37,7 +37,7 @@ from flows.validate import validate_batch
 from models import registry
 from models.ranking.neural.ranker import NETWORKS
 from models.ranking.protocol import RankingData, scores_of
-from models.ranking.registry import fit_ranker
+from models.ranking.registry import RankerConfig, fit_ranker
 from models.recommend.chain import Chain
 from models.training import TrainingOptions
 from shortlist.config import Settings
@@ -56,6 +56,8 @@ VALUE = {"click": 0.1, "purchase": 1.0, "rating": 0.3, "survey": 0.3, "hide": -0
 SOURCES = ("item_knn", "ease", "recent_popularity")
 BASE = "candidates"
 WEIGHTED = "shown with inverse propensities"
+MAX_WEIGHT = 10.0
+"""Clip of the inverse propensities, relative to their median."""
 
 
 def main() -> None:
@@ -145,11 +147,14 @@ def measure(settings: Settings, preset: str, kinds: list[str], *, seed: int) -> 
     figures: dict[str, dict[str, np.ndarray]] = {}
     for ranker in config.rankers:
         for name, data in trainings(window).items():
-            if name == WEIGHTED and ranker.kind in NETWORKS:  # they don't read weights
-                continue
+            tried: RankerConfig = ranker
+            if name == WEIGHTED:
+                if ranker.kind in NETWORKS:  # they read no weights
+                    continue
+                tried = ranker.model_copy(update={"max_propensity_weight": MAX_WEIGHT})
             options = TrainingOptions(seed=seed, num_threads=1)
             started = time.perf_counter()
-            fitted = fit_ranker(ranker, data, valid, options)
+            fitted = fit_ranker(tried, data, valid, options)
             scores = scores_of(fitted, valid)
             figures[f"{ranker.kind} {name}"] = {
                 "ndcg@10": valid.ndcg(scores),
@@ -198,13 +203,12 @@ def trainings(window: RankingWindows) -> dict[str, RankingData]:
     """Return {name: training data}; the first is the base of all comparisons."""
     assert window.shown is not None
     candidates, shown = window.train.data, window.shown.data
-    unweighted = replace(shown, propensity=None)
     return {
         BASE: candidates,
-        "shown": unweighted,
-        "shown without positions": replace(unweighted, position=None),
+        "shown": shown,
+        "shown without positions": replace(shown, position=None),
         WEIGHTED: shown,
-        "both": RankingData.concat([candidates, unweighted]),
+        "both": RankingData.concat([candidates, shown]),
     }
 
 

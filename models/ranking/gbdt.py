@@ -47,6 +47,9 @@ class LambdamartConfig(Config):
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
+    max_propensity_weight: float | None = Field(default=None, ge=1)
+    """Training on shown lists: each item's weight is its inverse propensity, relative to the median
+    and clipped to this. None: all weigh the same."""
 
 
 MIN_LEAF_SHARE = 1 / 150
@@ -104,7 +107,7 @@ def fit_lambdamart(
         "lambda_l2": config.lambda_l2,
     }
     weight = np.repeat(train.user_weights(requests), group)
-    inverse = inverse_propensities(train.propensity)
+    inverse = inverse_propensities(train.propensity, clip=config.max_propensity_weight)
     dataset = lgb.Dataset(
         rows_in_batches(train.x, rows, columns),
         label=train.label[rows],

@@ -7,31 +7,30 @@ import numpy as np
 Labels = Literal["candidates", "shown", "both"]
 """Requests that a ranker is trained on: those of users' events, with all candidates of the sources;
 lists that were shown (docs/ranking.md); or both."""
-MAX_WEIGHT = 10.0
-"""Maximum weight of a candidate by its inverse propensity, relative to the median."""
 RIDGE = 1.0
 """Strength of the pull to 0 of a position's bias, which matters for positions with few outcomes."""
 STEPS = 20
 
 
-def inverse_propensities(propensity: np.ndarray | None) -> np.ndarray | None:
+def inverse_propensities(propensity: np.ndarray | None, *, clip: float | None) -> np.ndarray | None:
     """Return (R,) float32 weights of candidates: inverse propensities, relative to their median
-    and clipped to MAX_WEIGHT.
+    and clipped.
 
-    None if the known propensities don't differ, as without exploration.
+    None if all weigh the same: the known propensities don't differ, as without exploration.
 
     Args:
         propensity: (R,) probability with which each item was shown, NaN if unknown: the weight is
             then 1. None: all are unknown.
+        clip: maximum weight; None: all candidates weigh the same.
     """
-    if propensity is None:
+    if propensity is None or clip is None:
         return None
     known = propensity > 0
     if np.unique(propensity[known]).size < 2:
         return None
     weight = np.ones(len(propensity), dtype=np.float32)
     inverse = 1 / propensity[known]
-    weight[known] = np.minimum(inverse / np.median(inverse), MAX_WEIGHT)
+    weight[known] = np.minimum(inverse / np.median(inverse), clip)
     return weight
 
 

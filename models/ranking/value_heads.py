@@ -62,6 +62,9 @@ class ValueHeadsConfig(Config):
     feature_fraction: float = Field(default=0.25, gt=0, le=1)
     bagging_fraction: float = Field(default=0.8, gt=0, le=1)
     lambda_l2: float = Field(default=5.0, ge=0)
+    max_propensity_weight: float | None = Field(default=None, ge=1)
+    """Training on shown lists: each item's weight is its inverse propensity, relative to the median
+    and clipped to this. None: all weigh the same."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def _data_sets(
     data = lgb.Dataset(
         rows_in_batches(train.x, np.arange(len(train.x)), np.arange(train.x.shape[1])),
         label=train.label,
-        weight=inverse_propensities(train.propensity),
+        weight=inverse_propensities(train.propensity, clip=config.max_propensity_weight),
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
         params=params,
     ).construct()

@@ -7,7 +7,7 @@ import pytest
 
 from models.ranking.protocol import RankingData, ndcg_of, scores_of
 from models.ranking.registry import fit_ranker
-from models.ranking.shown import MAX_WEIGHT, inverse_propensities, position_bias
+from models.ranking.shown import inverse_propensities, position_bias
 from shortlist.value import NAMES
 from tests.models.test_rankers import CONFIGS, OPTIONS, SCHEMA, SIGNAL
 
@@ -70,11 +70,12 @@ def test_the_bias_of_positions_is_what_the_items_do_not_explain():
 def test_inverse_propensities_are_relative_to_the_median_and_clipped():
     given = np.array([0.5, 0.25, 0.25, 0.001, np.nan, 0.0], dtype=np.float32)
     # The inverses 2, 4, 4 and 1000 have the median 4.
-    expected = [0.5, 1, 1, MAX_WEIGHT, 1, 1]
-    np.testing.assert_allclose(inverse_propensities(given), expected)
-    assert inverse_propensities(np.array([1.0, 1.0, np.nan])) is None  # no exploration
-    assert inverse_propensities(np.array([np.nan])) is None
-    assert inverse_propensities(None) is None
+    expected = [0.5, 1, 1, 10, 1, 1]
+    np.testing.assert_allclose(inverse_propensities(given, clip=10), expected)
+    assert inverse_propensities(given, clip=None) is None
+    assert inverse_propensities(np.array([1.0, 1.0, np.nan]), clip=10) is None  # no exploration
+    assert inverse_propensities(np.array([np.nan]), clip=10) is None
+    assert inverse_propensities(None, clip=10) is None
 
 
 def test_requests_and_shown_lists_are_joined():
