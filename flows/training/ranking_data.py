@@ -176,6 +176,8 @@ def fill_features(
         count = int(real.sum())
         x[end : end + count] = features[real]
         end += count
+
+
 def learned_rows(tick: EvaluationBatch, shortlist: Shortlist) -> np.ndarray:
     """Return (B, C) bool: the candidates that rankers learn from.
 
