@@ -23,7 +23,8 @@ REFRESH_SECONDS = "REFRESH_SECONDS"
 DEPLOYMENTS = (
     "take-in/ingest",
     "refresh/hourly",
-    "shortlist/nightly",
+    "shortlist/daily",
+    "shortlist/weekly",
     "watch/monitoring",
     "skew/daily",
     "compact/compaction",
@@ -40,7 +41,7 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
     """Register the deployments of prefect.yaml and their automations, or update them.
 
     Args:
-        config: the run's TOML file; the nightly run gets its content as its typed parameter.
+        config: the run's TOML file; the trainings get its content as their typed parameter.
 
     Returns:
         {"deployments", "automations", "channels": who is notified, "work_pool", "server", "worker":

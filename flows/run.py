@@ -6,6 +6,7 @@ job replays these events as traffic of the new release.
 """
 
 import resource
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.evaluate import evaluate_task
 from flows.ingest import ingest_flow
@@ -24,6 +26,7 @@ from flows.package import package_step
 from flows.promote import promote_step
 from flows.refresh import refresh
 from flows.replay import BEGUN, replay_flow
+from flows.runtime.base import IncrementalError, NothingNew
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run, RunError
 from flows.runtime.steps import Steps
@@ -43,13 +46,16 @@ STEPS = ("ingest", "validate", "featurize", "train", "evaluate", "package", "pro
 
 @flow(name="shortlist", log_prints=True, on_cancellation=[end_cancelled_run])
 def run_flow(
-    config: RunConfig, monitor: bool = True, resume: str | None = None
+    config: RunConfig,
+    monitor: bool = True,
+    resume: str | None = None,
+    incremental: bool = False,
 ) -> dict[str, Any] | State[Any]:
     """Run all steps in order: ingest, validate, featurize, train, evaluate, package, promote; for a
     demo also replay, refresh and monitor.
 
-    The flow run ends as Refused if validation refuses the data or a gate the release, and as Held
-    if the verdict of the guardrails is `hold`.
+    The flow run ends as Refused if validation refuses the data or a gate the release, or if the
+    serving release can't be continued; and as Held if the verdict of the guardrails is `hold`.
 
     Args:
         config: the run's configuration, the content of its TOML file.
@@ -57,6 +63,8 @@ def run_flow(
         resume: id of an unfinished run. It continues after its last finished step, with the config
             in its folder; `config` is ignored. Steps that were run by single commands count as
             finished.
+        incremental: continue the serving release on the events after it, with its hyperparameters
+            and its chain. If there are none, the flow run ends as NothingNew, a completed state.
 
     Returns:
         The summary, also written to summary.json in the run's folder.
@@ -67,8 +75,13 @@ def run_flow(
         RunError: there is no run `resume`, or it was cancelled.
     """
     try:
-        summary = run_all(Settings(), config, monitor=monitor, resume=resume)
-    except ValidationFailed as error:
+        summary = run_all(
+            Settings(), config, monitor=monitor, resume=resume, incremental=incremental
+        )
+    except NothingNew as error:
+        print(f"run: {error}")
+        return Completed(name="NothingNew", message=str(error), data={"nothing_new": str(error)})
+    except (ValidationFailed, IncrementalError) as error:
         return ended(REFUSED, error)
     if not summary["promoted"]:
         return ended(REFUSED, refusal(summary))
@@ -79,11 +92,16 @@ def run_flow(
 
 
 def run_all(
-    settings: Settings, config: RunConfig, *, monitor: bool, resume: str | None
+    settings: Settings,
+    config: RunConfig,
+    *,
+    monitor: bool,
+    resume: str | None,
+    incremental: bool = False,
 ) -> dict[str, Any]:
     """Do the work of `run_flow`; return the summary whatever the verdicts are."""
     if resume is None:
-        run = Run.create(settings, config)
+        run = Run.create(settings, config, incremental=incremental)
         print(f"run: {run.run_id}; if interrupted, `shortlist run --resume {run.run_id}` continues")
     else:
         run = Run.open(settings, resume)
@@ -101,7 +119,11 @@ def run_all(
         features = steps.perform("featurize", refresh, settings, config, source=False)["features"]
         lineage.updated_features(settings, Lake(settings.lake).manifest.version, features)
     with home_lock(settings, "train", what="shortlist run"):
-        run.freeze(settings)
+        try:
+            run.freeze(settings)
+        except NothingNew:
+            shutil.rmtree(run.path)
+            raise
         steps.perform("train", train_step, run.run_id)
         evaluation = steps.perform("evaluate", evaluate_task, run.run_id)
         artifacts.show_metrics(settings, evaluation)

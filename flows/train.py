@@ -1,21 +1,24 @@
 """Train: fits sources and rankers, chooses the chain, and refits its sources on more data.
 
+An incremental run continues the serving release instead (flows/training/incremental.py).
+
 Sources are models that retrieve candidates. They are fitted on the first window of the data, and
 rankers on the sources' candidates in the second. The chain is the combination of sources and ranker
 that answers requests. It is chosen on validation, the third window.
 """
 
 import json
-import shutil
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import CachePolicy
 
+from flows.runtime.base import learned_with
 from flows.runtime.memory import release_memory
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from flows.training.assemble import as_validation, load_run_data, training_data
+from flows.training.incremental import empty_folders, train_incrementally
 from flows.training.judgeable import require_judgeable
 from flows.training.refit import Recipe, fitted_on, refit_jobs
 from flows.training.reuse import adopt, cache_key, record_key, trained_before
@@ -75,6 +78,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         {"sources": figures of each source, "ranker": type of the chosen ranker, "chain": its
         config, "data": number of items, users and events of the release's training data}.
     """
+    if run.is_incremental:
+        return train_incrementally(settings, run)
     config = run.config
     run_data = load_run_data(settings, run)
     require_judgeable(run_data, config)
@@ -90,9 +95,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         f" {data.num_items:,} items; requests: "
         + ", ".join(f"{sum(len(t.queries) for t in v):,} {name}" for name, v in ticks.items())
     )
-    for folder in (run.staging, run.trial, run.backtest, run.references):
-        shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted training
-    run.staging.mkdir()
+    empty_folders(run)
     run_data.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
     # Tune the evaluation's baselines on everything before validation, so that no baseline has less
@@ -162,6 +165,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
             },
         },
         "fitted": fitted_on(run_data, chosen),
+        "training": {"mode": "full"},
+        "learned_with": learned_with(config),
         "recipe": recipe.to_json(),
         "windows": edges.to_json(),
         "data_end": run.data_end,

@@ -24,12 +24,20 @@ from models.baselines.popularity import (
     fit_recent_popularity,
 )
 from models.content.audience import Audience, AudienceConfig, fit_audience
+from models.content.extend import extend_content
 from models.content.fusion import ContentConfig, fit_content, load_content
 from models.data import TrainingData, Validation
+from models.incremental import Increment
 from models.queries import Source
+from models.retrieval.continue_two_tower import continue_two_tower
 from models.retrieval.two_tower import TwoTowerConfig, fit_two_tower, load_two_tower
 from models.sequence.bsarec import BsarecConfig
-from models.sequence.fit import ARCHITECTURES, fit_sequence, load_sequence
+from models.sequence.fit import (
+    ARCHITECTURES,
+    continue_sequence,
+    fit_sequence,
+    load_sequence,
+)
 from models.sequence.sasrec import SasrecConfig
 from models.sequence.simple import AverageConfig, GruConfig
 from models.training import TrainingOptions
@@ -53,12 +61,20 @@ SourceConfig = Annotated[
 ]
 
 
+CONTINUED, EXTENDED, FITTED_AGAIN = "continued", "extended by new items", "fitted again"
+"""What incremental training does with a source, as the manifest says it."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """Fit and load functions of a source type."""
+    """Fit, load and continue functions of a source type."""
 
     fit: Callable[[Any, TrainingData, Validation, TrainingOptions], Source]
     load: Callable[[Path, Catalogue], Source]
+    advance: Callable[[Any, TrainingData, Increment, TrainingOptions], Source] | None = None
+    """Returns a trained source after an incremental training. None: it is fitted again on all data,
+    which is cheap."""
+    how: str = FITTED_AGAIN
 
 
 SOURCES: dict[str, Entry] = {
@@ -68,10 +84,13 @@ SOURCES: dict[str, Entry] = {
     "item_knn": Entry(fit_item_knn, ItemKNN.load),
     "ease": Entry(fit_ease, Ease.load),
     "ials": Entry(fit_ials, Ials.load),
-    "two_tower": Entry(fit_two_tower, load_two_tower),
-    **{kind: Entry(fit_sequence, partial(load_sequence, kind)) for kind in ARCHITECTURES},
+    "two_tower": Entry(fit_two_tower, load_two_tower, continue_two_tower, CONTINUED),
+    **{
+        kind: Entry(fit_sequence, partial(load_sequence, kind), continue_sequence, CONTINUED)
+        for kind in ARCHITECTURES
+    },
     "audience": Entry(fit_audience, Audience.load),
-    "content": Entry(fit_content, load_content),
+    "content": Entry(fit_content, load_content, extend_content, EXTENDED),
 }
 BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")
 """Source types that evaluation tables use as baselines."""
@@ -120,6 +139,27 @@ def refit(
     chosen = {name: (value,) for name, value in frozen.items() if name != "epochs"}
     config = type(config).model_validate(config.model_dump() | chosen)
     return fit(config, data, Validation([]), replace(options, epochs=frozen.get("epochs")))
+
+
+def advance(
+    source: Source,
+    config: SourceConfig,
+    data: TrainingData,
+    options: TrainingOptions,
+    *,
+    frozen: Mapping[str, Any],
+    increment: Increment,
+) -> Source:
+    """Return a trained source after an incremental training on `data`.
+
+    Args:
+        source: the trained source; its catalogue comes first in that of `data`.
+        frozen: as for `refit`.
+    """
+    entry = SOURCES[config.kind]
+    if entry.advance is None:
+        return refit(config, data, options, frozen=frozen)
+    return entry.advance(source, data, increment, options)
 
 
 def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:

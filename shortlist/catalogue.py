@@ -1,5 +1,6 @@
 """Catalogue arrays for models: titles, categories, prices and texts, indexed by item_idx."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from shortlist.contracts import ITEMS, check, microseconds
 from shortlist.features.terms import ItemTerms
 from shortlist.parquet_files import read_parquet
 from shortlist.vocab import Vocab
+
+FIRST_CATEGORIES = b"first_categories"
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,12 @@ class Catalogue:
         )
 
     def save(self, path: Path) -> None:
-        pq.write_table(self.items, path)
+        """Write the items in their order; `first_categories` is metadata of the file."""
+        first = {FIRST_CATEGORIES: json.dumps(self.first_categories)}
+        pq.write_table(self.items.replace_schema_metadata(first), path)
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":
-        return cls.from_items(read_parquet(path))
+        items = read_parquet(path)
+        first = json.loads((items.schema.metadata or {}).get(FIRST_CATEGORIES, b"[]"))
+        return cls(check(items, ITEMS, where=str(path)).combine_chunks(), tuple(first))

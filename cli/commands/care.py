@@ -67,7 +67,7 @@ def doctor(as_json: JsonOption = False) -> None:
 def deploy(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Register scheduled flows and notifications with a Prefect server.
 
-    Refresh, nightly run, monitoring, the check of served features (skew), compaction and gc.
+    Refresh, daily and weekly training, monitoring, skew, compaction, gc and backfill.
     """
     from flows.deploy import deploy_all
 

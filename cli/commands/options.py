@@ -14,6 +14,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", help="Print all details and write no log file.")
 ]
+IncrementalOption = Annotated[
+    bool,
+    typer.Option("--incremental", help="Continue the serving release on the events after it."),
+]
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", help="A release's id; default: the promoted release.")
 ]

@@ -11,6 +11,7 @@ from cli import show
 from cli.commands.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    IncrementalOption,
     JsonOption,
     RunOption,
     VerboseOption,
@@ -27,6 +28,7 @@ def run_command(
         bool,
         typer.Option(help="Replay a demo's held-back events through a real service, and report."),
     ] = True,
+    incremental: IncrementalOption = False,
     resume: Annotated[
         str | None,
         typer.Option(help="Id of an unfinished run: continue after its last step, as configured."),
@@ -49,7 +51,12 @@ def run_command(
             load_run_config(config) if resume is None else Run.open(Settings(), resume).config
         )
         follow.expect(run_config.name)
-        summary = result_of(run_flow, run_config, monitor=monitor, resume=resume)
+        summary = result_of(
+            run_flow, run_config, monitor=monitor, resume=resume, incremental=incremental
+        )
+    if "nothing_new" in summary:
+        show.result(summary, as_json=as_json)
+        return
     show.result(summary, as_json=as_json, table=show.summary)
     if not summary["promoted"]:
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ from cli import show
 from cli.commands.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    IncrementalOption,
     JsonOption,
     RunOption,
     VerboseOption,
@@ -95,14 +96,18 @@ def train(
     run: Annotated[
         str | None, typer.Option(help="Id of a run to train again; default: start a new run.")
     ] = None,
+    incremental: IncrementalOption = False,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run: train its sources and rankers, and choose the chain on the validation window.
 
     The start freezes the run's time windows, catalogue, lake version and features. The chain is the
-    combination of sources and ranker that answers requests.
+    combination of sources and ranker that answers requests. With --incremental the sources of the
+    serving release learn from the events after it, and everything else stays as chosen.
     """
+    if incremental and run is not None:
+        raise typer.BadParameter("--incremental starts a new run; leave out --run")
     with shown_steps("train", as_json=as_json, verbose=verbose) as follow:
         from flows.runtime.configuration import load_run_config
         from flows.runtime.runs import Run
@@ -114,7 +119,8 @@ def train(
         settings = Settings()
         with home_lock(settings, "train", what="shortlist train"):
             if run is None:
-                started = Run.start(settings, load_run_config(config or DEFAULT_CONFIG))
+                config = config or DEFAULT_CONFIG
+                started = Run.start(settings, load_run_config(config), incremental=incremental)
             else:
                 started = Run.open(settings, run, of=_name(config))
                 started.freeze(settings)

@@ -99,9 +99,9 @@ def go_back(settings: Settings, decision: Decision) -> str:
 
 
 def retrain(settings: Settings, decision: Decision) -> str:
-    """Start the nightly deployment on the Prefect server; without one, ask a person to run it."""
+    """Start a full training on the Prefect server; without one, ask a person to run it."""
     url = os.environ.get("PREFECT_API_URL")
-    name = f"shortlist/nightly-{settings.home_name}"
+    name = f"shortlist/weekly-{settings.home_name}"
     asked = {"at": datetime.now(UTC).isoformat(), "reason": decision.reason}
     write_json(settings.home / "retrain.json", asked)
     if not url:

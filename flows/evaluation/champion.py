@@ -5,6 +5,9 @@ The champion is the serving release; the challenger is the result of this run. A
 configuration from which a chain is fitted. Released models can't be compared: they have seen the
 test window, and their catalogue may be older than the run's. The champion's recipe is read from its
 manifest. Models that the run has already fitted with the same configuration are reused.
+
+An incremental run is different: its test window has only events that the champion doesn't know, so
+the champion is compared as it serves.
 """
 
 import shutil
@@ -24,7 +27,10 @@ from models import registry
 from models.ranking.protocol import Ranker
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain
+from models.recommend.loading import load_chain
+from models.recommend.new_items import CONTENT, NewItems
 from models.registry import SourceConfig
+from models.vector_source import VectorSource
 from shortlist.config import Settings, describe
 from shortlist.release import ReleaseError, ReleaseStore
 
@@ -33,7 +39,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """The release that was serving during the evaluation, and whether its recipe was compared."""
+    """The release that was serving during the evaluation, and how it was compared."""
 
     release_id: str | None
     status: Literal["none", "unchanged", "compared", "untrainable"]
@@ -64,6 +70,29 @@ def judge_champion(
     except ValueError as error:  # for example, EASE refuses a catalogue that is too large
         reason = f"the recipe of release {champion.release_id} can't be fitted: {error}"
         return replace(champion, status="untrainable", reason=reason), None
+
+
+def served_champion(settings: Settings, run: Run, run_data: RunData) -> tuple[Champion, Chain]:
+    """Return the base of an incremental run as it serves, for the run's test window.
+
+    The base doesn't know the events of this window. Items that were added after its training are
+    found as in the service: by content, and as the newest ones.
+    """
+    base = run.base(settings)
+    assert base is not None, "the run is incremental"
+    release = base.release
+    chain = load_chain(release.path, release.about, sources=release.path / "sources")
+    reason = f"with release {release.release_id} as it serves, which doesn't know these events"
+    champion = Champion(release.release_id, "compared", reason)
+    if run_data.catalogue.num_items == chain.num_known:
+        return champion, chain
+    content = chain.sources.get(CONTENT)
+    new = NewItems(
+        run_data.catalogue,
+        num_known=chain.num_known,
+        content=content if isinstance(content, VectorSource) else None,
+    )
+    return champion, chain.live(run_data.catalogue, new)
 
 
 def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Recipe | None]:

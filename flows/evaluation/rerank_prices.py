@@ -31,14 +31,14 @@ Setting = MmrConfig | CalibrationConfig
 
 
 def rerank_prices(
-    chain: Chain, ticks: list[EvaluationBatch], *, k: int, seed: int
+    chain: Chain, ticks: list[EvaluationBatch], *, k: int, seed: int, window: str = "validation"
 ) -> dict[str, Any]:
     """Return the figures of each setting. The first row is the list without re-ranking.
 
     Args:
         chain: chain fitted before the window of `ticks`; its configured re-ranking is evaluated
             too.
-        ticks: requests of the validation window; about MAX_REQUESTS of them are used.
+        ticks: requests of `window`; about MAX_REQUESTS of them are used.
         k: length of the evaluated lists.
 
     Returns:
@@ -76,7 +76,7 @@ def rerank_prices(
                 f"divergence@{k}": _mean(users, figures["divergence"]),
             }
         )
-    return {"window": "validation", "requests": len(users), "settings": rows}
+    return {"window": window, "requests": len(users), "settings": rows}
 
 
 def candidate_settings(chain: Chain) -> list[Setting]:

@@ -59,11 +59,16 @@ def value_figures(
 
 
 def value_curve(
-    chain: Chain, ticks: list[EvaluationBatch], weights: Mapping[str, float], *, k: int
+    chain: Chain,
+    ticks: list[EvaluationBatch],
+    weights: Mapping[str, float],
+    *,
+    k: int,
+    window: str = "validation",
 ) -> dict[str, Any]:
     """Return what is gained and lost between the first outcome alone and the value formula.
 
-    Each point orders the lists by a mix of the two, on the validation window with a chain that was
+    Each point orders the lists by a mix of the two, on the window of `ticks` with a chain that was
     fitted before it.
 
     Returns:
@@ -91,4 +96,4 @@ def value_curve(
                     f"{first}@{k}": round(mean_over_users(users, of_first), 4),
                 }
             )
-    return {"window": "validation", "outcome": first, "curve": points}
+    return {"window": window, "outcome": first, "curve": points}

@@ -1,6 +1,7 @@
 """The folder of a run, with the results of its steps.
 
 runs/<run_id>/config.json     the RunConfig; a folder without it is not a run
+runs/<run_id>/base.json       the release that an incremental training continues
 runs/<run_id>/prefect.json    id of the Prefect flow run that works on it
 runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
 runs/<run_id>/windows.json    edges of the four windows, microseconds
@@ -33,21 +34,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.featurize import quietly
+from flows.runtime.base import Base, find_base
 from flows.runtime.configuration import RunConfig
-from shortlist import columns as c
+from flows.runtime.freezing import STATES, freeze_inputs
+from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
-from shortlist.contracts import microseconds
-from shortlist.feature_store import current_pack_id
-from shortlist.feature_store.states.frozen import freeze_states, side_home
-from shortlist.features.pack import PackError
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.feature_store.states.frozen import side_home
 from shortlist.lake import Lake
-from shortlist.lake.leases import end_lease, lease_holders, take_lease
+from shortlist.lake.leases import end_lease, take_lease
 from shortlist.plain_json import write_json
-from shortlist.splits import Windows, split_windows
-
-STATES = "states"
+from shortlist.release import ReleaseStore
+from shortlist.splits import Windows
 
 
 class RunError(RuntimeError):
@@ -61,23 +58,35 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, settings: Settings, config: RunConfig) -> "Run":
+    def create(cls, settings: Settings, config: RunConfig, *, incremental: bool = False) -> "Run":
         """Create the folder of a new run, without freezing the run's inputs.
 
         The run's id consists of the time, to the second, and the configuration's name.
+
+        Args:
+            incremental: continue the serving release instead of training everything.
+
+        Raises:
+            IncrementalError: the serving release can't be continued.
         """
+        base = find_base(settings, config) if incremental else None
         run = cls(_new_folder(settings.runs, config.name))
+        if base is not None:
+            run.write("base.json", {"release_id": base.release.release_id})
         run.write("config.json", config.model_dump(mode="json"))
         return run
 
     @classmethod
-    def start(cls, settings: Settings, config: RunConfig) -> "Run":
+    def start(cls, settings: Settings, config: RunConfig, *, incremental: bool = False) -> "Run":
         """Create a run and freeze the current lake and features for it.
 
+        Args:
+            incremental: as for `create`.
+
         Raises:
-            LakeError, ValueError: as for `freeze`; the folder is removed.
+            LakeError, ValueError: as for `create` and `freeze`; the folder is removed.
         """
-        run = cls.create(settings, config)
+        run = cls.create(settings, config, incremental=incremental)
         try:
             run.freeze(settings)
         except Exception:
@@ -127,32 +136,12 @@ class Run:
         If they are frozen already, only the lease of the snapshot is renewed.
 
         Raises:
-            LakeError, ValueError: there are no events, or too few for four windows.
+            LakeError, ValueError: there are no events, or too few for the windows.
         """
         if self.is_frozen:
             self.renew_lease(settings)
             return
-        config = self.config
-        with home_lock(settings, "refresh", what="start of a run", wait_seconds=REFRESH_WAIT):
-            lake = Lake(settings.lake)
-            manifest = lake.manifest
-            events = lake.interactions(event_types=config.data.target_events)
-            times = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
-            windows = split_windows(times, config.split.fractions)
-            assert manifest.latest is not None, "there are events"
-            self.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
-            pq.write_table(lake.items(), self.path / "items.parquet")
-            take_lease(settings.lake, self.run_id, version=manifest.version)
-            shutil.rmtree(self.path / STATES, ignore_errors=True)  # left by a killed freeze
-            quietly(freeze_states, settings, self.path / STATES)
-            for path in _without_lease(settings):
-                shutil.rmtree(path / STATES)
-            content = {
-                "version": manifest.version,
-                "data_end": manifest.latest + 1,
-                "pack_id": _pack_id(settings),
-            }
-            self.write("lake.json", content)
+        freeze_inputs(self, settings)
 
     @property
     def run_id(self) -> str:
@@ -161,6 +150,21 @@ class Run:
     @property
     def config(self) -> RunConfig:
         return RunConfig.model_validate_json((self.path / "config.json").read_text())
+
+    @property
+    def is_incremental(self) -> bool:
+        return (self.path / "base.json").is_file()
+
+    def base(self, settings: Settings) -> Base | None:
+        """Return the release that an incremental run continues; None for a full training.
+
+        Raises:
+            ReleaseError: the release was removed or is damaged.
+        """
+        if not self.is_incremental:
+            return None
+        content = self.read("base.json", made_by="train --incremental")
+        return Base(ReleaseStore(settings.releases).open(content["release_id"]))
 
     @property
     def staging(self) -> Path:
@@ -210,6 +214,13 @@ class Run:
         """The frozen catalogue, ITEMS contract."""
         return pq.read_table(self.path / "items.parquet")
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The frozen catalogue; that of an incremental run begins with the items of its base."""
+        if self.is_incremental:
+            return Catalogue.load(self.path / "items.parquet")
+        return Catalogue.from_items(self.items)
+
     def lake(self, settings: Settings) -> Lake:
         """Return the lake at the snapshot that the run froze."""
         version = self.read("lake.json", made_by="train")["version"]
@@ -253,24 +264,6 @@ class Run:
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of the run atomically; return its path."""
         return write_json(self.path / name, content)
-
-
-def _without_lease(settings: Settings) -> list[Path]:
-    """Return the folders of runs that have frozen states but no lease.
-
-    Such runs were killed and never resumed.
-    """
-    leases = lease_holders(settings.lake)
-    frozen = [path.parent for path in settings.runs.glob(f"*/{STATES}")]
-    return [path for path in frozen if path.name not in leases]
-
-
-def _pack_id(settings: Settings) -> str | None:
-    """Return the id of the published feature pack; None if there is none."""
-    try:
-        return current_pack_id(settings.packs)
-    except PackError:
-        return None
 
 
 def _new_folder(runs: Path, name: str) -> Path:

@@ -135,7 +135,7 @@ def load_run_data(settings: Settings, run: Run) -> RunData:
         interactions=interactions,
         asked=lake.asked_at(interactions),
         users=lake.users(),
-        catalogue=Catalogue.from_items(run.items),
+        catalogue=run.catalogue,
         windows=run.windows,
         versions=lake.item_versions(COLUMNS),
         repeat_after=run.config.data.repeat_after,
@@ -262,7 +262,7 @@ class EvaluationBatch:
         """Return the chain with the catalogue that a service would have had for these requests."""
         if self.catalogues is None:
             return models
-        return models.live(self.catalogues.as_of(self.moment), None)
+        return models.live(self.catalogues.as_of(self.moment), models.new)
 
 
 def judged_requests(

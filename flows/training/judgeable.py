@@ -11,10 +11,12 @@ LEARNED_FROM = ("ranker_train", "validation", "test")
 """Windows from which requests are drawn: to train rankers, to choose the chain and to evaluate."""
 
 
-def require_judgeable(run_data: RunData, config: RunConfig) -> None:
+def require_judgeable(
+    run_data: RunData, config: RunConfig, *, windows: tuple[str, ...] = LEARNED_FROM
+) -> None:
     """Raise SplitError if a window has no requests, or none with an available relevant item."""
     available = np.concatenate([[False], run_data.catalogue.available[1:]])
-    for window in LEARNED_FROM:
+    for window in windows:
         start, end = run_data.windows[window]
         events = int(np.subtract(*np.searchsorted(run_data.time, [end, start])))
         where = (

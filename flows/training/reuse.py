@@ -29,13 +29,15 @@ CODE = ("shortlist", "models", "simulation", "flows/training", "flows/runtime", 
 def training_key(run: Run) -> str:
     """Return the sha256 of all that determines the models of a run.
 
-    These are the home, the version of the lake, the configuration and the code.
+    These are the home, the version of the lake, the base of an incremental training, the
+    configuration and the code.
     """
     frozen = run.read("lake.json", made_by="train")
     content = {
         "home": str(run.path.parent.resolve()),
         "lake": frozen["version"],
         "data_end": frozen["data_end"],
+        "base": run.read("base.json", made_by="train") if run.is_incremental else None,
         "config": run.config.model_dump(mode="json", exclude=set(NOT_TRAINED)),
         "code": code_hash(),
     }

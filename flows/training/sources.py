@@ -17,6 +17,8 @@ from flows.runtime.configuration import RunConfig, TrainConfig
 from models import registry
 from models.baselines.ease import MAX_ITEMS
 from models.data import TrainingData, Validation
+from models.incremental import Increment
+from models.queries import Source
 from models.training import TrainingOptions
 
 REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
@@ -35,6 +37,10 @@ class Job:
     """The source is saved in `folder/<kind>`; None: only its figures are returned."""
     frozen: dict[str, Any] | None = None
     """Choices of an earlier fit, for a refit without tuning; None: tune on `validation`."""
+    base: Source | None = None
+    """The trained source that an incremental training continues; None: train from the start."""
+    increment: Increment | None = None
+    """What is new to `base`."""
 
 
 def fit_sources(jobs: Sequence[Job], config: RunConfig, cache: Path) -> list[dict[str, Any]]:
@@ -124,7 +130,16 @@ def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]
         index=config.index,
     )
     figures: dict[str, Any] = {}
-    if job.frozen is None:
+    if job.base is not None and job.increment is not None:
+        source = registry.advance(
+            job.base,
+            job.config,
+            job.data,
+            options,
+            frozen=job.frozen or {},
+            increment=job.increment,
+        )
+    elif job.frozen is None:
         source = registry.fit(job.config, job.data, job.validation, options)
         figures["validation_ndcg@10"] = round(job.validation.ndcg(source), 4)
         figures["frozen"] = registry.frozen(source)

@@ -30,6 +30,7 @@ def read_windows(
     windows: tuple[str, ...],
     searched: Sequence[str] | None = None,
     rankers: Sequence[RankerConfig] = (),
+    profiles: ProfileEncoder | None = None,
 ) -> tuple[dict[str, list[EvaluationBatch]], ProfileEncoder]:
     """Read the requests of some windows with their features, by Feast's point-in-time join.
 
@@ -37,10 +38,10 @@ def read_windows(
         searched: as for `judged_requests`.
         rankers: rankers that are trained on the window `ranker_train`. If one of them learns from
             shown lists and there are enough, the result has them as SHOWN.
+        profiles: encoder of user attributes; None: it is fitted on the first window.
 
     Returns:
-        {window: requests in batches}, and the encoder of user attributes, fitted on the first
-        window.
+        {window: requests in batches}, and the encoder of user attributes.
 
     Raises:
         FeatureStoreError: the item states have another tick length than the run.
@@ -52,7 +53,7 @@ def read_windows(
             f" [features] tick is {config.tick // 1_000_000} s; run `shortlist refresh` with the"
             " run's config"
         )
-    profiles = fit_profiles(run_data, end=run_data.windows["retrieval_train"][1])
+    profiles = profiles or fit_profiles(run_data, end=run_data.windows["retrieval_train"][1])
     reader = OfflineReader(settings)
     moments = [draw_window(run_data, window, config).at for window in windows]
     lists = None

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.data import TrainingData, Validation
+from models.incremental import Increment
 from models.losses import sampled_softmax
 from models.queries import Queries
 from models.sampling import MixedNegatives
@@ -49,8 +50,20 @@ class RequestBatch:
 class RequestExamples:
     """The R requests of a training window, as examples for a request model."""
 
-    def __init__(self, data: TrainingData, *, max_history: int, rng: np.random.Generator):
+    def __init__(
+        self,
+        data: TrainingData,
+        *,
+        max_history: int,
+        rng: np.random.Generator,
+        increment: Increment | None = None,
+    ):
+        """
+        Args:
+            increment: use only new requests and a sample of the older ones; None: all.
+        """
         self.data = data
+        self.increment = increment
         self.max_history = max_history
         self.rng = rng
         log = data.all_events.in_catalogue
@@ -67,8 +80,11 @@ class RequestExamples:
         self.user_features = self._user_features()
 
     def batches(self, batch_size: int) -> Iterator[RequestBatch]:
-        """Yield the batches of one epoch: all requests, in a new random order."""
-        order = self.rng.permutation(len(self.begin))
+        """Yield the batches of one epoch: its requests in a new random order."""
+        every = np.arange(len(self.begin))
+        if self.increment is not None:
+            every = self.increment.examples(self.at, self.rng)
+        order = self.rng.permutation(every)
         for i in range(0, len(order), batch_size):
             requests = order[i : i + batch_size]
             sizes = self.end[requests] - self.begin[requests]

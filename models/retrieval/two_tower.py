@@ -166,9 +166,14 @@ class TwoTower(nn.Module):
         )
         self.items = ItemTower(config)
         self.query = QueryTower(config, profile_cardinalities=profile_cardinalities)
+        self.encoder: ContentEncoder | None = None
+        """Encodes the content of items that are added later; set after training, because `prepare`
+        resets what it contains."""
 
     def sizes(self) -> dict[str, Any]:
-        sizes = {"profile_cardinalities": list(self.profile_cardinalities)}
+        sizes: dict[str, Any] = {"profile_cardinalities": list(self.profile_cardinalities)}
+        if self.encoder is not None:
+            sizes["encoder"] = self.encoder.sizes()
         return sizes if self.widths is None else sizes | {"widths": self.widths}
 
     def item_vectors(self) -> Tensor:
@@ -231,7 +236,7 @@ def fit_two_tower(
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("two_tower batches")
     )
-    widths = features = None
+    widths = features = encoder = None
     if config.content is not None:
         encoder, features = ContentEncoder.fit(
             config.content,
@@ -253,6 +258,7 @@ def fit_two_tower(
     history = train_on_requests(
         model, examples, name="two_tower", config=config, validation=validation, options=options
     )
+    model.encoder = encoder
     return VectorSource.build(
         "two_tower", config=config, model=model.cpu(), history=history, index=options.index
     )
@@ -274,6 +280,8 @@ def load_two_tower(folder: Path, catalogue: Catalogue) -> VectorSource:
             content=content,
             widths=widths,
         )
+        if "encoder" in sizes:  # not in files from before 2026-12
+            model.encoder = ContentEncoder.from_sizes(sizes["encoder"])
         return parsed, model
 
     return load_source("two_tower", folder, catalogue, build=build)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from models.data import TrainingData
+from models.incremental import Increment
 from models.queries import Queries
 
 GAP_BUCKETS = 32
@@ -158,8 +159,14 @@ class SequenceData:
         max_history: int,
         rng: np.random.Generator,
         learn_start: bool = True,
+        increment: Increment | None = None,
     ):
+        """
+        Args:
+            increment: use only windows with a new event, and a sample of the others; None: all.
+        """
         self.data = data
+        self.increment = increment
         self.max_history = max_history
         self.rng = rng
         self.learn_start = learn_start
@@ -198,7 +205,12 @@ class SequenceData:
         # A user's last event has no next event to predict.
         length = length - (begin + length == self.data.offsets[user + 1])
         kept = (length > 0) | (self.learn_start & (start == 0) & (total[user] > 0))
-        return begin[kept], length[kept]
+        begin, length = begin[kept], length[kept]
+        if self.increment is not None:
+            newest = self.data.time[begin + length]  # of the last event that the window predicts
+            chosen = self.increment.examples(newest, self.rng)
+            begin, length = begin[chosen], length[chosen]
+        return begin, length
 
     def _fill(self, start: np.ndarray, length: np.ndarray, *, device: str) -> SequenceBatch:
         """Pack windows into a batch and draw the target of each state."""

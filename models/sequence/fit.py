@@ -1,5 +1,6 @@
 """Table of sequence architectures, and the functions that train and load them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ import numpy as np
 
 from models.content.vectors import content_vectors
 from models.data import TrainingData, Validation, fingerprint
+from models.incremental import Increment, load_grown
 from models.layers import prepare, scale_down_residuals
 from models.sequence.batches import SequenceData
 from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
 from models.sequence.sasrec import SasrecConfig, SasrecEncoder
 from models.sequence.simple import AverageConfig, AverageEncoder, GruConfig, GruEncoder
-from models.training import TrainingHistory, TrainingOptions, train
-from models.vector_source import VectorSource, exact_ndcg, load_source
+from models.training import OptimiserConfig, TrainingHistory, TrainingOptions, train
+from models.vector_source import SourceError, VectorSource, exact_ndcg, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 
@@ -58,6 +60,26 @@ def train_sequence(
         CheckpointError: the checkpoint in `options.checkpoints` belongs to another training run.
     """
     config, content = resolve(config, data, content)
+    model = _untrained(config, data, options, content=content)
+    history = _train(
+        model,
+        data,
+        optimiser=config.optimiser,
+        validate=validate,
+        options=options,
+        progress=progress,
+    )
+    return model, history
+
+
+def _untrained(
+    config: SequenceConfig,
+    data: TrainingData,
+    options: TrainingOptions,
+    *,
+    content: np.ndarray | None,
+) -> SequenceModel:
+    """Return a model with initial weights, over the catalogue of `data`."""
     model = SequenceModel(
         config,
         encoder_of(config),
@@ -68,27 +90,47 @@ def train_sequence(
     model.generator = options.generator(config.kind)
     prepare(model, model.generator)
     scale_down_residuals(model)
+    return model
+
+
+def _train(
+    model: SequenceModel,
+    data: TrainingData,
+    *,
+    optimiser: OptimiserConfig,
+    validate: Callable[[SequenceModel], float],
+    options: TrainingOptions,
+    increment: Increment | None = None,
+    progress: Callable[[str], None] = print,
+) -> TrainingHistory:
+    """Train a model in place, with the settings `optimiser` instead of those of its config."""
+    config = model.config
     rng = options.rng(config.kind)
     sequences = SequenceData(
-        data, max_history=config.max_history, rng=rng, learn_start=config.learn_start
+        data,
+        max_history=config.max_history,
+        rng=rng,
+        learn_start=config.learn_start,
+        increment=increment,
     )
-    history = train(
+    assert model.generator is not None
+    content = model.embed.content if config.content else None
+    return train(
         model,
         lambda epoch: sequences.batches(config.batch_size, device=options.device),
         name=config.kind,
         loss=model.loss,
-        config=config.optimiser,
+        config=optimiser,
         validate=lambda: validate(model),
         options=options,
         about={
             "config": config.model_dump(mode="json"),
             "data": data.about,
-            "content": None if content is None else fingerprint(content),
+            "content": None if content is None else fingerprint(content.cpu().numpy()),
         },
         streams=(model.generator, rng),
         progress=progress,
     )
-    return model, history
 
 
 def resolve(
@@ -124,6 +166,38 @@ def fit_sequence(
     )
     return VectorSource.build(
         config.kind, config=model.config, model=model.cpu(), history=history, index=options.index
+    )
+
+
+def continue_sequence(
+    source: VectorSource, data: TrainingData, increment: Increment, options: TrainingOptions
+) -> VectorSource:
+    """Train a source further on windows with new events and a sample of older ones.
+
+    Raises:
+        SourceError: the content vectors of the catalogue have another width than in training.
+    """
+    config, trained = source.config, source.model
+    assert isinstance(config, SequenceConfig)
+    assert isinstance(trained, SequenceModel)
+    content = content_vectors(data.catalogue, options=options) if config.content else None
+    if content is not None and content.shape[1] != trained.embed.content.shape[1]:
+        raise SourceError(
+            f"{config.kind} was trained with content vectors of {trained.embed.content.shape[1]}"
+            f" numbers, the catalogue now gives {content.shape[1]}; run a full training"
+        )
+    model = _untrained(config, data, options, content=content)
+    load_grown(model, trained)
+    history = _train(
+        model,
+        data,
+        optimiser=increment.optimiser(config.optimiser),
+        validate=lambda _: math.nan,
+        options=increment.options(options),
+        increment=increment,
+    )
+    return VectorSource.build(
+        config.kind, config=config, model=model.cpu(), history=history, index=options.index
     )
 
 

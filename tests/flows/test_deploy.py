@@ -133,7 +133,7 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
 
     deployed = {name: deployment(url, name, settings) for name in DEPLOYMENTS}
     assert {d["work_pool_name"] for d in deployed.values()} == {f"shortlist-{settings.home_name}"}
-    again = deployment(url, "shortlist/nightly", other)["parameters"]["config"]
+    again = deployment(url, "shortlist/weekly", other)["parameters"]["config"]
     assert again["train"]["sources"] == [{"kind": "recent_popularity"}]
     assert deployed["take-in/ingest"]["schedules"] == []
     assert deployed["refresh/hourly"]["schedules"][0]["schedule"]["interval"] == 300
@@ -141,14 +141,17 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     automations = httpx.post(f"{url}/automations/filter", json={}).json()
     both = [*automation_names(settings), *automation_names(other)]
     assert sorted(one["name"] for one in automations) == sorted(both)
-    described = deployed["shortlist/nightly"]["parameter_openapi_schema"]["properties"]
+    described = deployed["shortlist/weekly"]["parameter_openapi_schema"]["properties"]
     assert described["resume"]["description"].startswith("id of an unfinished run")
     assert all("description" in one for one in described.values())
+    daily, weekly = deployed["shortlist/daily"], deployed["shortlist/weekly"]
+    assert daily["parameters"]["incremental"]
+    assert "incremental" not in weekly["parameters"]
+    assert daily["parameters"]["config"] == weekly["parameters"]["config"]
     assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
     assert deployed["skew/daily"]["schedules"][0]["schedule"]["cron"] == "45 1 * * *"
     assert deployed["skew/daily"]["entrypoint"] == "flows/check_skew.py:skew_flow"
-    nightly = deployed["shortlist/nightly"]["parameters"]["config"]
-    assert nightly["train"]["sources"] == [{"kind": "popularity"}]
+    assert weekly["parameters"]["config"]["train"]["sources"] == [{"kind": "popularity"}]
 
     def created(name):
         id_ = deployed[name]["id"]
