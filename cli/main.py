@@ -47,6 +47,7 @@ PANELS = {
         "quarantine",
         "featurize",
         "refresh",
+        "backfill",
         "features",
         "forget",
     ),

@@ -23,6 +23,7 @@ REFRESH_SECONDS = "REFRESH_SECONDS"
 DEPLOYMENTS = (
     "take-in/ingest",
     "refresh/hourly",
+    "backfill/range",
     "shortlist/daily",
     "shortlist/weekly",
     "watch/monitoring",

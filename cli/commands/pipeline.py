@@ -1,8 +1,9 @@
-"""Commands that a deployment repeats: run, refresh, monitor, and the replay of a demo.
+"""Commands that a deployment repeats: run, refresh, backfill, monitor, and the replay of a demo.
 
 A demo holds back the newest events of an old data set; the replay sends them to the service.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -84,6 +85,31 @@ def refresh(
 
         follow.expect(load_run_config(config).name)
         result, _ = timed("refresh", refresh_flow, str(config))
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def backfill(
+    config: ConfigOption,
+    start: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, UTC.")
+    ],
+    end: Annotated[
+        datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one, UTC.")
+    ],
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the source again for a range of dates, add events that the lake lacks, update features.
+
+    The lake stores all validated events. Events that it has are not added twice.
+    """
+    with shown_steps("backfill", as_json=as_json, verbose=verbose):
+        from flows.backfill import backfill_flow
+        from flows.runtime.progress import timed
+
+        days = {"start": start.date(), "end": end.date()}
+        result, _ = timed("backfill", backfill_flow, str(config), **days)
     show.result(result, as_json=as_json)
 
 

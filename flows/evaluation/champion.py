@@ -27,10 +27,8 @@ from models import registry
 from models.ranking.protocol import Ranker
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain
-from models.recommend.loading import load_chain
-from models.recommend.new_items import CONTENT, NewItems
+from models.recommend.loading import load_served
 from models.registry import SourceConfig
-from models.vector_source import VectorSource
 from shortlist.config import Settings, describe
 from shortlist.release import ReleaseError, ReleaseStore
 
@@ -75,24 +73,14 @@ def judge_champion(
 def served_champion(settings: Settings, run: Run, run_data: RunData) -> tuple[Champion, Chain]:
     """Return the base of an incremental run as it serves, for the run's test window.
 
-    The base doesn't know the events of this window. Items that were added after its training are
-    found as in the service: by content, and as the newest ones.
+    The base doesn't know the events of this window.
     """
     base = run.base(settings)
     assert base is not None, "the run is incremental"
     release = base.release
-    chain = load_chain(release.path, release.about, sources=release.path / "sources")
     reason = f"with release {release.release_id} as it serves, which doesn't know these events"
     champion = Champion(release.release_id, "compared", reason)
-    if run_data.catalogue.num_items == chain.num_known:
-        return champion, chain
-    content = chain.sources.get(CONTENT)
-    new = NewItems(
-        run_data.catalogue,
-        num_known=chain.num_known,
-        content=content if isinstance(content, VectorSource) else None,
-    )
-    return champion, chain.live(run_data.catalogue, new)
+    return champion, load_served(release, run_data.catalogue)
 
 
 def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Recipe | None]:

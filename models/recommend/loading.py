@@ -7,10 +7,12 @@ from typing import Any
 from models import registry
 from models.ranking.registry import load_ranker
 from models.recommend.chain import Chain, ChainConfig
+from models.recommend.new_items import CONTENT, NewItems
+from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import schema_hash
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.release import ReleaseError
+from shortlist.release import Release, ReleaseError
 
 
 def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
@@ -47,3 +49,23 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
             f" {sorted(set(trained_names) ^ set(names)) or 'another order'}"
         )
     return chain
+
+
+def load_served(release: Release, catalogue: Catalogue) -> Chain:
+    """Load a release over a newer catalogue, as the service answers with it.
+
+    Items that were added after its training are found by content, and as the newest ones.
+
+    Args:
+        catalogue: begins with the release's items, in their order (`Catalogue.with_current`).
+    """
+    chain = load_chain(release.path, release.about, sources=release.file("sources"))
+    if catalogue.num_items == chain.num_known:
+        return chain.live(catalogue, None)
+    content = chain.sources.get(CONTENT)
+    new = NewItems(
+        catalogue,
+        num_known=chain.num_known,
+        content=content if isinstance(content, VectorSource) else None,
+    )
+    return chain.live(catalogue, new)

@@ -135,7 +135,10 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     assert {d["work_pool_name"] for d in deployed.values()} == {f"shortlist-{settings.home_name}"}
     again = deployment(url, "shortlist/weekly", other)["parameters"]["config"]
     assert again["train"]["sources"] == [{"kind": "recent_popularity"}]
-    assert deployed["take-in/ingest"]["schedules"] == []
+    assert deployed["take-in/ingest"]["schedules"] == deployed["backfill/range"]["schedules"] == []
+    ranged = deployed["backfill/range"]["parameter_openapi_schema"]
+    assert {"start", "end"} <= set(ranged["required"])
+    assert ranged["properties"]["start"]["format"] == "date"
     assert deployed["refresh/hourly"]["schedules"][0]["schedule"]["interval"] == 300
     assert deployed["watch/monitoring"]["schedules"][0]["schedule"]["cron"] == "45 * * * *"
     automations = httpx.post(f"{url}/automations/filter", json={}).json()

@@ -1,0 +1,1 @@
+"""Parts of `shortlist bench rollout`."""
