@@ -1,8 +1,9 @@
 """The loop of `shortlist up`: carries out posted commands and starts the service when it can serve.
 
-Clients post changes of items to the service, which shows them at once and stores them as commands.
-This loop adds them to the lake within seconds and publishes them with the item features; without it
-the next refresh does so. Run as `python -m flows.operations.caretaker CONFIG`.
+Clients post changes of items and requests to forget people to the service, which obeys them at once
+and stores them as commands. Within seconds, this loop adds the changes to the lake and publishes
+them with the item features, and removes the people from lake and states; without it the next
+refresh does so. Run as `python -m flows.operations.caretaker CONFIG`.
 """
 
 import argparse
@@ -13,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.operations import processes
-from flows.refresh import carry_out_commands
+from flows.refresh import carry_out_commands, refresh
 from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist.config import Settings
 from shortlist.datasets.item_commands import carried_out, num_pending
 from shortlist.feature_store import latest_pack, publish_pack
 from shortlist.features.pack import PackError
+from shortlist.forgetting.requests import ForgetInbox
 from shortlist.home_lock import HomeLocked, home_lock
 from shortlist.lake import Lake
 from shortlist.release import ReleaseError, ReleaseStore
@@ -31,18 +33,19 @@ LOCK_SECONDS = 1.0
 
 def follow(settings: Settings, config: RunConfig, *, stopped: Callable[[], bool]) -> None:
     """Carry out commands until `stopped()` is true. An error is printed and tried again later."""
-    delay = PAUSE
+    delay, forgotten = PAUSE, set[int]()
     while not stopped():
         try:
-            done = carry_out(settings, config)
+            if done := carry_out(settings, config):
+                print(f"caretaker: {done} posted changes of items are in the lake", flush=True)
+            if done := forget_requested(settings, config, forgotten):
+                print(f"caretaker: {done} people are out of lake and states", flush=True)
             delay = PAUSE
         except HomeLocked:
-            done = 0
+            pass
         except Exception as error:  # the loop must survive: the next refresh reports the error
             print(f"caretaker: {type(error).__name__}: {error}", flush=True)
-            done, delay = 0, min(delay * 2, 300.0)
-        if done:
-            print(f"caretaker: {done} posted changes of items are in the lake", flush=True)
+            delay = min(delay * 2, 300.0)
         time.sleep(delay)
 
 
@@ -71,6 +74,30 @@ def carry_out(settings: Settings, config: RunConfig) -> int:
             replace(pack, items=lake.items(), commands=carried_out(lake.manifest)), settings.packs
         )
     return pending
+
+
+def forget_requested(settings: Settings, config: RunConfig, forgotten: set[int]) -> int:
+    """Remove people who asked to be forgotten from the lake, and build states and features anew.
+
+    The request stays pending until the next compaction has erased all other files.
+
+    Args:
+        forgotten: numbers of the requests that this process has seen to; the new ones are added.
+
+    Returns:
+        The number of new requests.
+
+    Raises:
+        HomeLocked: a refresh is running, which removes them itself.
+        LakeError, ValidationFailed: as for `refresh`.
+    """
+    new = {request.number for request in ForgetInbox(settings).pending()} - forgotten
+    if new:
+        what = "requests to forget people"
+        with home_lock(settings, "refresh", what=what, wait_seconds=LOCK_SECONDS):
+            refresh(settings, config, source=False)
+        forgotten |= new
+    return len(new)
 
 
 def can_serve(settings: Settings) -> bool:

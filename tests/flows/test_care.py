@@ -5,16 +5,20 @@ import threading
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.featurize import featurize
+from flows.forget import forget
 from flows.operations import caretaker
 from flows.operations.caretaker import can_serve, carry_out, follow
+from flows.refresh import refresh
 from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets.item_commands import num_pending
 from shortlist.feature_store import latest_pack
+from shortlist.forgetting.requests import ForgetInbox
 from shortlist.home_lock import HomeLocked, home_lock
 from shortlist.lake import Lake
 from shortlist.lake.compaction import compact_lake
@@ -79,6 +83,31 @@ def test_posted_changes_reach_lake_and_item_features(
     assert pack.items is not None
     assert set(pack.items.column("item_id").to_pylist()) == set(items)
     assert not can_serve(home)  # no release is promoted
+
+
+@pytest.mark.usefixtures("prefect_here")
+def test_people_who_asked_to_be_forgotten_leave_lake_and_states(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caretaker, "PAUSE", 0)
+    config = run_config(source="service")
+    forget(home, "u1")
+    assert "u1" in user_ids(Lake(home.lake).interactions())
+    left, built = [True, True, False], []
+    monkeypatch.setattr(
+        caretaker, "refresh", lambda *given, **named: built.append(refresh(*given, **named))
+    )
+    follow(home, config, stopped=lambda: not left.pop(0))
+    assert len(built) == 1  # not again in the second round, though the request is still pending
+    assert [request.user_id for request in ForgetInbox(home).pending()] == ["u1"]
+    assert user_ids(Lake(home.lake).interactions()) == {"u0", "u2"}
+    states = [pq.read_table(path) for path in home.features.rglob("user_*/*.parquet")]
+    assert states
+    assert not any("u1" in user_ids(table) for table in states)
+
+
+def user_ids(table: pa.Table) -> set[str]:
+    return set(table.column("user_id").to_pylist())
 
 
 def test_a_running_refresh_is_not_disturbed(home: Settings) -> None:
