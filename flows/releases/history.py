@@ -46,7 +46,16 @@ def details(settings: Settings, release_id: str) -> dict[str, Any]:
     """
     release = ReleaseStore(settings.releases).open(release_id)
     about = release.about
-    keys = ("run_id", "dataset", "recipe", "fitted", "champion", "seed", "feature_schema")
+    keys = (
+        "run_id",
+        "dataset",
+        "training",
+        "recipe",
+        "fitted",
+        "champion",
+        "seed",
+        "feature_schema",
+    )
     return {
         "release_id": release_id,
         "serving": ReleaseStore(settings.releases).current_id() == release_id,

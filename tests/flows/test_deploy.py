@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
@@ -156,26 +157,36 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     assert deployed["skew/daily"]["entrypoint"] == "flows/check_skew.py:skew_flow"
     assert weekly["parameters"]["config"]["train"]["sources"] == [{"kind": "popularity"}]
 
-    def created(name):
+    def created(name, hours_late=0):
         id_ = deployed[name]["id"]
-        answer = httpx.post(f"{url}/deployments/{id_}/create_flow_run", json={}, timeout=30)
+        when = datetime.now(UTC) - timedelta(hours=hours_late)
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}}
+        answer = httpx.post(
+            f"{url}/deployments/{id_}/create_flow_run", json={"state": state}, timeout=30
+        )
         if (
             answer.status_code == 503
         ):  # The server's database is locked; Prefect's client would retry.
             return None
         return answer.raise_for_status().json()
 
-    run, failing = (
-        wait_for(lambda name=name: created(name), seconds=60, what="the run's creation")
-        for name in ("refresh/hourly", "watch/monitoring")
+    # As after an outage: several missed runs of the same deployment.
+    *missed, failing = (
+        wait_for(lambda given=given: created(*given), seconds=60, what="the run's creation")
+        for given in (*(("refresh/hourly", hours) for hours in (3, 2, 1)), ("watch/monitoring",))
     )
 
     def ended(run):
         state = httpx.get(f"{url}/flow_runs/{run['id']}", timeout=30).json()["state"]
-        return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return state if state["type"] in final else None
 
-    state = wait_for(lambda: ended(run), seconds=240, what="the hourly run")
-    assert state["type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3_000:]
+    states = [
+        wait_for(lambda run=run: ended(run), seconds=240, what="the hourly run") for run in missed
+    ]
+    types = sorted(state["type"] for state in states)
+    log = (tmp_path / "worker.log").read_text()[-3_000:]
+    assert types == ["CANCELLED", "CANCELLED", "COMPLETED"], log
     assert list((tmp_path / "home" / "packs").glob("*.parquet"))
     assert wait_for(lambda: ended(failing), seconds=240, what="monitoring")["name"] == "Failed"
     (notified,) = wait_for(lambda: hook, seconds=60, what="the notification")

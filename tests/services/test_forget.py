@@ -1,5 +1,6 @@
-"""`DELETE /users/{id}` of a running service: unknown at once, and old events stay out."""
+"""`DELETE /users/{id}` of a service with two workers: unknown at once, and old events stay out."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,19 +9,35 @@ import pytest
 
 from shortlist.api import Event, RecommendRequest
 from shortlist.client import ServiceError, ShortlistClient
+from shortlist.config import Settings
 from shortlist.forgetting.register import Register
 from shortlist.forgetting.requests import ForgetInbox
-from tests.services.conftest import Served, serving_copy
+from shortlist.workers import live_workers
+from tests.services.conftest import Served, copy_home, serving
 
 ID = "person-7f3a@example.com/x"
 
 
 @pytest.fixture(scope="module")
 def shop(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A service in a copy of the served home."""
-    folder = tmp_path_factory.mktemp("forgetful")
-    with serving_copy(served_home, folder / "home", clock="replay") as served:
+    """A service with two workers in a copy of the served home."""
+    home = tmp_path_factory.mktemp("forgetful") / "home"
+    copy_home(served_home, home, folders=("releases", "packs", "feast"))
+    with serving(home, SHORTLIST_WORKERS="2", SHORTLIST_CLOCK="replay") as served:
+        deadline = time.monotonic() + 60
+        while len(live_workers(Settings(home=home))) < 2:
+            assert time.monotonic() < deadline, "the second worker doesn't start"
+            time.sleep(0.2)
         yield served
+
+
+def known(shop: Served) -> set[bool]:
+    """Return whether both workers know the user: the answers to 12 new connections."""
+    answers = set()
+    for _ in range(12):
+        with ShortlistClient(shop.url) as client:
+            answers.add(client.recommend(RecommendRequest(user_id=ID, k=5)).user_known)
+    return answers
 
 
 def test_a_forgotten_user_is_unknown_until_later_events(
@@ -29,26 +46,27 @@ def test_a_forgotten_user_is_unknown_until_later_events(
     with ShortlistClient(shop.url) as client:
         item = client.recommend(RecommendRequest(recent_items=[])).items[0].item_id
         event = Event(event_id="p-1", user_id=ID, item_id=item, event_type="rating", value=5)
-        request = RecommendRequest(user_id=ID, k=5)
         assert client.events([event]).accepted == 1
-        assert client.recommend(request).user_known
+        assert known(shop) == {True}
 
         done = client.forget(ID)
+        assert known(shop) == {False}
         assert done.removed["tail"] == 1
-        assert not client.recommend(request).user_known
         old = event.model_copy(update={"event_id": "p-2", "event_timestamp": done.forgotten_at - 1})
         answer = client.events([old])
         assert (answer.accepted, answer.duplicates, answer.forgotten) == (0, 0, 1)
-        assert not client.recommend(request).user_known
+        for _ in range(6):  # a new connection may reach the other worker
+            with ShortlistClient(shop.url) as other:
+                again = other.events([old])
+                assert (again.accepted, again.forgotten) == (0, 1)
+        assert known(shop) == {False}
 
         later = event.model_copy(update={"event_id": "p-3"})
         assert client.events([later]).accepted == 1
-        assert client.recommend(request).user_known
+        assert known(shop) == {True}
         with pytest.raises(ServiceError, match="placeholder"):
             client.forget("undefined")
     monkeypatch.setenv("SHORTLIST_HOME", str(shop.home))
-    from shortlist.config import Settings
-
     settings = Settings()
     (pending,) = ForgetInbox(settings).pending()
     assert (pending.user_id, pending.received_at) == (ID, done.forgotten_at)
