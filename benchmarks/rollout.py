@@ -6,8 +6,9 @@ judged on the requests of the next day, as it would serve. Data sets: `shop`, th
 the simulated shop; `latest-small`, the newest 20% of MovieLens latest-small in 8 slices.
 
 It is resumable: a day of a policy that is finished in the folder --work is not repeated, so it can
-be run in pieces (--until). Every increment serves, whatever the gates say; --gates reports which
-would have been refused.
+be run in pieces (--until). Seconds are those of the step `train`, of a full training without the
+baselines of its evaluation, which would make the share of increments smaller. Every increment
+serves, whatever the gates say; --gates reports which would have been refused.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rankers", default="", help="train only these ranker types")
     parser.add_argument("--full-every", type=int, help="days between two full trainings")
     parser.add_argument("--days", type=int, default=28, help="simulated days of the shop")
+    parser.add_argument("--preset", default="shop", help="preset of the simulated shop")
     parser.add_argument("--until", type=int, help="stop after this many days; run again for more")
     parser.add_argument("--skip", type=int, default=0, help="leave first days out of the means")
     parser.add_argument("--gates", action="store_true", help="also judge increments by the gates")
@@ -66,12 +68,13 @@ def main() -> None:
         if name not in DATASETS:
             parser.error(f"unknown data set '{name}', want {' or '.join(DATASETS)}")
         folder = arguments.work.resolve() / name
+        (folder / "home").mkdir(parents=True, exist_ok=True)
         os.environ |= {
             "SHORTLIST_HOME": str(folder / "home"),
             "PREFECT_HOME": str(folder / "home/prefect"),
         }
         data: Days = (
-            Shop(settings, arguments.days)
+            Shop(settings, arguments.days, arguments.preset)
             if name == "shop"
             else LatestSmall(settings, folder / "data")
         )

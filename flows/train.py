@@ -69,10 +69,13 @@ def train_task(run_id: str) -> dict[str, Any]:
     return result | {"run_id": run_id}
 
 
-def train(settings: Settings, run: Run) -> dict[str, Any]:
+def train(settings: Settings, run: Run, *, baselines: bool = True) -> dict[str, Any]:
     """Do the work of `train_flow`, without Prefect and without the lock.
 
     A retry starts from the beginning, on the same frozen data.
+
+    Args:
+        baselines: also fit the baselines of the evaluation.
 
     Returns:
         {"sources": figures of each source, "ranker": type of the chosen ranker, "chain": its
@@ -101,7 +104,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     # Tune the evaluation's baselines on everything before validation, so that no baseline has less
     # data than the chain's ranker.
     tuning = training_data(run_data, profiles, end=edges["ranker_train"][1])
-    references = reference_sources(config, num_items=run_data.catalogue.num_items)
+    num_items = run_data.catalogue.num_items
+    references = reference_sources(config, num_items=num_items) if baselines else []
     trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]
     figures = fit_sources(
         [*trials, *(Job(s, tuning, validation, None) for s in references)], config, settings.cache

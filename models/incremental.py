@@ -31,7 +31,7 @@ class Increment:
 
     since: int
     """Microseconds: events at or after it are new to the trained source."""
-    replay: float = 1.0
+    replay: float = 4.0
     """Number of older examples per new one, in each epoch."""
     epochs: int = 2
     learning_rate: float = 0.5

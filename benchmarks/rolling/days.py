@@ -37,15 +37,20 @@ class Days(Protocol):
 
 @dataclass(frozen=True)
 class Shop:
-    """The last SHOP_DAYS days of the simulated shop of configs/simulated-shop.toml."""
+    """The last days of a simulated shop, with the configuration of configs/simulated-shop.toml."""
 
     settings: dict[str, Any]
     """Keys of `[train]` that replace those of the configuration."""
     num_days: int = SHOP_DAYS
+    preset: str = "shop"
 
     @cached_property
     def base(self) -> RunConfig:
-        return with_train(load_run_config(CONFIGS / "simulated-shop.toml"), self.settings)
+        config = load_run_config(CONFIGS / "simulated-shop.toml")
+        assert config.data.simulated is not None
+        simulated = config.data.simulated.model_copy(update={"preset": self.preset})
+        data = config.data.model_copy(update={"simulated": simulated})
+        return with_train(config.model_copy(update={"data": data}), self.settings)
 
     @cached_property
     def world(self) -> Any:

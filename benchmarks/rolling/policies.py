@@ -73,7 +73,7 @@ def train_policy(
     run = Run.start(settings, config, incremental=incremental)
     wall, cpu = time.perf_counter(), time.process_time()
     if policy.increment is None:
-        train(settings, run)
+        train(settings, run, baselines=False)
     else:
         found = run.base(settings)
         assert found is not None
