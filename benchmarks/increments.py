@@ -196,8 +196,10 @@ def summary(folder: Path, names: list[str], *, skip: int) -> dict[str, Any]:
     for name in names:
         files = sorted((folder / "judged" / name).glob("*.json"), key=lambda p: int(p.stem))
         by_slice = {int(path.stem): mean(read_json(path).values()) for path in files}
-        prefix = "full" if name == FULL else name
-        spent = [read_json(p) for p in (folder / "sources").glob(f"{prefix}-*/seconds.json")]
+        folders = "first" if name == STALE else f"{name}-*"
+        spent = [read_json(p) for p in (folder / "sources").glob(f"{folders}/seconds.json")]
+        if name == FULL and not spent:
+            continue
         out[name] = {
             "ndcg@10": mean(
                 [value for number, value in by_slice.items() if number >= max(skip, 1)]
@@ -205,11 +207,9 @@ def summary(folder: Path, names: list[str], *, skip: int) -> dict[str, Any]:
             "cpu_seconds": mean([each["cpu_seconds"] for each in spent]),
             "by_slice": {number: round(value, 4) for number, value in by_slice.items()},
         }
-    full = out[FULL]
-    for name in set(names) - {STALE, FULL}:
+    for name in out.keys() - {STALE, FULL} if FULL in out else ():
         out[name]["of_full"] = {
-            key: out[name][key] / full[key] if full[key] else None
-            for key in ("ndcg@10", "cpu_seconds")
+            key: out[name][key] / out[FULL][key] for key in ("ndcg@10", "cpu_seconds")
         }
     return out
 

@@ -121,10 +121,11 @@ def run_all(
     with home_lock(settings, "train", what="shortlist run"):
         try:
             run.freeze(settings)
+            steps.perform("train", train_step, run.run_id)
         except NothingNew:
+            run.end(settings)
             shutil.rmtree(run.path)
             raise
-        steps.perform("train", train_step, run.run_id)
         evaluation = steps.perform("evaluate", evaluate_task, run.run_id)
         artifacts.show_metrics(settings, evaluation)
         packaged = steps.perform("package", package_step, run.run_id)

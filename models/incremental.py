@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from models.training import OptimiserConfig, TrainingOptions
 
 
+GROWING = ("embed.id.weight", "embed.category.weight", "bias")
+"""Weights whose size depends on the catalogue."""
+
+
 @dataclass(frozen=True)
 class Increment:
     """New events of an incremental training, and how a source learns from them.
@@ -85,12 +89,13 @@ def load_grown(model: "nn.Module", trained: "nn.Module") -> None:
                 continue
             old = before.get(name)
             if old is None or old.shape != value.shape:
+                assert name in GROWING, f"{name} can't grow"
                 value.zero_()
             if old is not None:
                 value[tuple(slice(length) for length in old.shape)] = old
         known: torch.Tensor = model.embed.known  # pyright: ignore[reportAssignmentType]
-        first = known.clone()
-        first[: len(before["embed.known"])] &= ~before["embed.known"]
+        first, before_known = known.clone(), before["embed.known"].to(known.device)
+        first[: len(before_known)] &= ~before_known
         model.embed.id.weight[first] = model.embed.id.weight[0].clone()  # pyright: ignore
         bias = getattr(model, "bias", None)
         if bias is not None:

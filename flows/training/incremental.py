@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.runtime.base import Base
+from flows.runtime.base import Base, NothingNew
 from flows.runtime.runs import Run
 from flows.training.assemble import RunData, as_validation, load_run_data, training_data
 from flows.training.judgeable import require_judgeable
@@ -26,6 +26,8 @@ from models import registry
 from models.incremental import Increment
 from models.recommend.loading import load_chain
 from shortlist.config import Settings
+from shortlist.moments import moment_text
+from shortlist.splits import SplitError
 
 
 def empty_folders(run: Run) -> None:
@@ -44,14 +46,21 @@ def train_incrementally(
         increment: how sources learn; None: the defaults.
 
     Raises:
-        SplitError: the newest events have no request by which the increment could be compared.
+        NothingNew: the newest events have no request by which the increment could be compared.
     """
     base = run.base(settings)
     assert base is not None, "the run is incremental"
     config = run.config
     about = {key: value for key, value in base.release.about.items() if key != "release_id"}
     run_data = load_run_data(settings, run)
-    require_judgeable(run_data, config, windows=("test",))
+    try:
+        require_judgeable(run_data, config, windows=("test",))
+    except SplitError as error:
+        problem = str(error).split(": ")[-1].split(". ")[0]
+        raise NothingNew(
+            f"the newest half of the events since {moment_text(base.data_end)} can't be judged:"
+            f" {problem}; wait for more events"
+        ) from None
     before = load_chain(base.release.path, about, sources=base.release.path / "sources")
     ticks, profiles = read_windows(
         run.states(settings), run_data, config, windows=("test",), profiles=before.profiles
