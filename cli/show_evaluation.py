@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from cli import show
+from cli.show_off_policy import off_policy
 from cli.show_rerank import rerank_prices
 
 HEAD_METRICS = ("auc", "gauc", "logloss", "ece", "rmse")
@@ -16,6 +17,8 @@ def evaluation(content: dict[str, Any]) -> None:
     show.quality(content)
     slices(content)
     value(content)
+    if content["off_policy"]["explored"]:
+        off_policy(content["off_policy"])
     rerank_prices(content["rerank"])
 
 

@@ -16,6 +16,7 @@ from prefect import flow, task
 from flows.evaluation.alone import fitted_until, judge_sources
 from flows.evaluation.champion import CHAMPION, judge_champion, served_champion
 from flows.evaluation.judge import Lists, evaluation, slices_of
+from flows.evaluation.off_policy import off_policy
 from flows.evaluation.reference_log import reference_log
 from flows.evaluation.requests import REQUESTS, ndcg_of_users, request_figures
 from flows.evaluation.rerank_prices import rerank_prices
@@ -30,6 +31,7 @@ from flows.training.windows import read_windows
 from models.queries import pad_lists
 from models.recommend.chain import Chain, Ranked
 from models.recommend.loading import load_chain
+from monitoring.off_policy.compare import CHALLENGER
 from shortlist.config import Settings
 from shortlist.forgetting.hashed_users import with_hashes
 from shortlist.forgetting.keys import home_key
@@ -144,6 +146,8 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     result["rerank"] = rerank_prices(
         trial, windows[shown], k=config.evaluate.list_size, seed=config.seed, window=shown
     )
+    judged = {CHALLENGER: backtest} | ({} if served is None else {CHAMPION: served})
+    result["off_policy"] = off_policy(settings, run, run_data, judged)
     result["fitted_until"] = fitted_until(run, methods, windows=run_data.windows)
     per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
     pq.write_table(per_user, run.path / "evaluation_users.parquet")

@@ -69,6 +69,7 @@ def package(settings: Settings, run_id: str, *, bento: bool) -> dict[str, Any]:
         "candidates": evaluation["candidates"],
         "reachable_coverage": evaluation["reachable_coverage"],
         "refit": evaluation["refit"],
+        "off_policy": evaluation.get("off_policy"),
     }
     with ReleaseStore(settings.releases).publishing(about) as (folder, about):
         shutil.copytree(run.staging, folder, dirs_exist_ok=True)

@@ -1,6 +1,7 @@
 """The limits of the gates, and their verdicts."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +23,8 @@ class GatesConfig(Config):
     min_coverage_kept: float = Field(default=0.7, ge=0, le=1)
     max_score_shift: float = Field(default=1.0, gt=0)
     max_score_stretch: float = Field(default=2.0, ge=1)
+    off_policy: Literal["if_explored", "required", "off"] = "if_explored"
+    off_policy_margin: float = Field(default=0.1, gt=0)
 
 
 @dataclass(frozen=True)

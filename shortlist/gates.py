@@ -4,6 +4,9 @@ Quality is compared with the champion's on the backtest (`quality_gates.py`). Th
 contains models that were refitted on all data, with the test window. Quality on that window would
 tell nothing about them. So the sanity gates compare their lists and scores with those of the
 backtest's models.
+
+The off-policy gate reads what the lists would have got, estimated from lists that users were shown
+with random positions in the test window (docs/off-policy.md).
 """
 
 from collections.abc import Iterator
@@ -37,7 +40,39 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
         quality, spent = judge_quality(about, config, serving=serving, spent=spent)
     sanity = _sanity(about, config, served=release.release_id in history)
     others = [_coverage(about, config), *_index_recall(about, config), *sanity]
+    if release.release_id not in history:
+        others += judge_off_policy(about, config)
     return Verdict([integrity, *quality, *others], spent)
+
+
+def judge_off_policy(about: dict[str, Any], config: GatesConfig) -> list[Gate]:
+    """Judge what the lists would have got: not clearly less than the champion's.
+
+    The gate is left out if it is off, or if it isn't required and no list was explored. An estimate
+    that the log doesn't support passes only if the gate isn't required, and says so.
+    """
+    found = about.get("off_policy")
+    is_required = config.off_policy == "required"
+    explored = 0 if found is None else found["explored"]
+    if config.off_policy == "off" or (explored == 0 and not is_required):
+        return []
+    name = "off-policy"
+    if found is None:
+        reason = "the manifest has no off-policy estimate: an earlier version made this release"
+        return [Gate(name, False, None, None, f"{reason}; train a new one")]
+    if about["champion"]["status"] == "unchanged":
+        return [Gate(name, True, None, None, about["champion"]["reason"])]
+    if found["refused"] is not None:
+        reason = f"not judged: {found['refused']}"
+        return [Gate(name, not is_required, None, None, reason)]
+    lead, base, margin = found["lead"]["dr"], found["base"], config.off_policy_margin
+    against = "the champion" if found["against"] == "champion" else "what was shown"
+    reason = (
+        f"{found['outcome']} items per list {lead['mean']:+.4f} [{lead['low']:+.4f},"
+        f" {lead['high']:+.4f}] against {against} ({base:.4f}), by"
+        f" {found['explored']:,} explored lists; margin {margin:.0%}"
+    )
+    return [at_least(name, lead["low"], -margin * base, reason)]
 
 
 def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:

@@ -23,6 +23,7 @@ from cli.commands.options import (
 from cli.output import shown_steps
 from cli.show_compare import compared_runs
 from cli.show_evaluation import evaluation
+from cli.show_off_policy import off_policy as show_off_policy
 
 app = typer.Typer()
 
@@ -137,6 +138,14 @@ def evaluate(
         str | None,
         typer.Option(help="Id of another run: show how the run differs from it."),
     ] = None,
+    off_policy: Annotated[
+        bool,
+        typer.Option(
+            "--off-policy",
+            help="Only estimate what the lists would have got, from explored lists in the serving"
+            " log. The argument is then a release's id.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a run on the test window: its chain, its sources, the baselines and the champion.
@@ -144,6 +153,9 @@ def evaluate(
     The champion is the release that serves now. With `--compare`, two evaluated runs are compared
     on the same requests by their stored figures.
     """
+    if off_policy:
+        _evaluate_off_policy(None if config is None else str(config), run, as_json=as_json)
+        return
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
     from shortlist.config import Settings
@@ -160,6 +172,19 @@ def evaluate(
     with show.only_json(as_json):
         result = Steps(opened).redo("evaluate", evaluate_flow, opened.run_id)
     show.result(result, as_json=as_json, table=evaluation)
+
+
+def _evaluate_off_policy(release_id: str | None, run_id: str | None, *, as_json: bool) -> None:
+    """Estimate what a release's lists would have got; exit with 1 if the log doesn't support it."""
+    from flows.judge_off_policy import judge_off_policy_flow
+
+    if release_id is not None and run_id is not None:
+        raise typer.BadParameter("both a release and --run are given; want only one of them")
+    with show.only_json(as_json):
+        result = judge_off_policy_flow(release_id, run_id)
+    show.result(result, as_json=as_json, table=show_off_policy)
+    if result["refused"] is not None:
+        raise typer.Exit(1)
 
 
 @app.command()

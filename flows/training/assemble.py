@@ -4,7 +4,7 @@ The lake stores validated events, items and users; Feast stores the feature stat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -114,6 +114,10 @@ class RunData:
     def searches(self) -> pa.Table | None:
         """Searches with the target events that followed them; see shortlist/lake/searches.py."""
         return None if self.lake is None else self.lake.chosen_after_search(self.interactions)
+
+    def with_requests(self, window: str, config: RunConfig, requests: Requests) -> "RunData":
+        """Return the data with other requests in a window than those that `draw_window` draws."""
+        return replace(self, drawn={_drawn_by(window, config): requests})
 
     def before(self, end: int) -> pa.Table:
         """Return the target events strictly before `end` (microseconds)."""
@@ -345,7 +349,7 @@ def judged_requests(
 
 def draw_window(run_data: RunData, window: str, config: RunConfig) -> Requests:
     """Draw the requests of a window. All steps of a run draw the same ones, by the run's seed."""
-    key = (window, config.seed, config.split.max_requests_per_user)
+    key = _drawn_by(window, config)
     if key not in run_data.drawn:
         run_data.drawn[key] = draw_requests(
             run_data.interactions,
@@ -356,6 +360,11 @@ def draw_window(run_data: RunData, window: str, config: RunConfig) -> Requests:
             repeat_after=run_data.repeat_after,
         )
     return run_data.drawn[key]
+
+
+def _drawn_by(window: str, config: RunConfig) -> tuple[str, int, int]:
+    """Return the key of `RunData.drawn`: what the drawn requests depend on."""
+    return window, config.seed, config.split.max_requests_per_user
 
 
 def as_validation(ticks: list[EvaluationBatch]) -> Validation:

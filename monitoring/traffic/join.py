@@ -168,8 +168,8 @@ def _outcome_sql(delays: Delays, targets: str) -> str:
 
     def count(event_type: str, within: int) -> str:
         return (
-            f"count_if(e.event_type = '{event_type}' AND e.moment - r.asked < {within})::DOUBLE"
-            f" AS {event_type}"
+            f"count(*) FILTER (e.event_type = '{event_type}' AND e.moment - r.asked < {within})"
+            f"::DOUBLE AS {event_type}"
         )
 
     def total(name: str, event_type: str) -> str:
@@ -184,7 +184,8 @@ def _outcome_sql(delays: Delays, targets: str) -> str:
         for event_type in ("add_to_cart", "purchase", "rating", "survey", "like", "dislike")
     ]
     counts += [
-        f"count_if(e.event_type IN ({targets}) AND e.moment - r.asked < {outcome})::DOUBLE AS taken"
+        f"count(*) FILTER (e.event_type IN ({targets}) AND e.moment - r.asked < {outcome})::DOUBLE"
+        " AS taken"
     ]
     sums = [
         total("revenue", "purchase"),

@@ -25,10 +25,12 @@ REQUESTS = pa.schema(
         ("milliseconds", pa.float64()),
         ("items", pa.int32()),
         ("first_position", pa.int32()),
+        ("explored", pa.bool_()),
     ]
 )
 """One row per response. `at` and `user_as_of` are microseconds, `items` is the number of shown
-items, `skipped` that of skipped stages, `forced` whether the request named its arm."""
+items, `skipped` that of skipped stages, `forced` whether the request named its arm, `explored`
+whether exploration drew the list."""
 SHOWN = pa.schema(
     [
         ("request", pa.int64()),
@@ -90,5 +92,6 @@ def _without_features(entry: dict[str, Any]) -> dict[str, Any]:
         "milliseconds": entry.get("milliseconds"),
         "items": len(items),
         "first_position": items[0][c.POSITION] if items else 1,
+        "explored": entry.get("seed") is not None,
         "shown": items,
     }

@@ -322,3 +322,48 @@ def test_all_trades_together_lose_at_most_what_is_declared():
 
 def test_a_release_without_value_has_no_gate_for_it():
     assert "value" not in {gate.name for gate in judged(about()).gates}
+
+
+def off_policy(*, low: float = -0.05, refused: str | None = None, explored: int = 900) -> dict:
+    lead = {"dr": {"mean": low + 0.05, "low": low, "high": low + 0.1, "users": 90}}
+    found = {"outcome": "taken", "explored": explored, "lists": 1_000, "refused": refused}
+    return found if refused else found | {"against": "champion", "base": 0.8, "lead": lead}
+
+
+def off_policy_gates(found: dict | None, *, status: str = "compared", **config: Any):
+    content = about() | {"off_policy": found}
+    content["champion"] |= {"status": status}
+    verdict = judged(content, config=CONFIG.model_copy(update=config))
+    return [gate for gate in verdict.gates if gate.name == "off-policy"]
+
+
+def test_the_off_policy_gate_allows_a_tenth_of_the_champions_outcomes():
+    (gate,) = off_policy_gates(off_policy(low=-0.079))
+    assert gate.passed
+    assert "-0.0290 [-0.0790, +0.0210] against the champion (0.8000)" in gate.reason
+    (gate,) = off_policy_gates(off_policy(low=-0.081))
+    assert not gate.passed
+
+
+def test_without_exploration_there_is_no_off_policy_gate_unless_it_is_required():
+    nothing = off_policy(refused="none of 70 lists has random positions", explored=0)
+    assert off_policy_gates(nothing) == off_policy_gates(None) == []
+    for found, reason in ((nothing, "none of 70 lists"), (None, "no off-policy estimate")):
+        (gate,) = off_policy_gates(found, off_policy="required")
+        assert not gate.passed
+        assert reason in gate.reason
+
+
+def test_an_estimate_without_support_is_never_a_silent_pass():
+    refused = off_policy(refused="challenger: only 40% could have been shown")
+    (gate,) = off_policy_gates(refused)
+    assert gate.passed
+    assert gate.reason.startswith("not judged: challenger: only 40%")
+    (gate,) = off_policy_gates(refused, off_policy="required")
+    assert not gate.passed
+    assert off_policy_gates(refused, off_policy="off") == []
+
+
+def test_an_unchanged_recipe_passes_the_off_policy_gate():
+    (gate,) = off_policy_gates(off_policy(low=-0.7), status="unchanged", off_policy="required")
+    assert gate.passed

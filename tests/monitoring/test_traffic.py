@@ -26,7 +26,7 @@ def tables(lists: list[tuple]) -> tuple[pa.Table, pa.Table]:
             "request_id": request_id, "user_id": user_id, "at": at, "release_id": "r",
             "arm": "main", "forced": False, "surface": "home", "device": "phone", "known": True,
             "user_as_of": at - 2 * HOUR, "skipped": 0, "milliseconds": 10.0, "items": len(items),
-            "first_position": 1,
+            "first_position": 1, "explored": False,
         }  # fmt: skip
         requests.append(row | (changes[0] if changes else {}))
         shown += [
