@@ -7,7 +7,7 @@ of the two (intersection-union test).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ from monitoring.traffic.reference import OPERATION
 from monitoring.traffic.whole import WHOLE_MEASURES
 from shortlist.plain_json import finite
 
+Measured = Callable[[Guardrail, int], Estimate]
+"""Returns the figure of a guardrail in the n-th window before; 0 is the current one."""
 Level = Literal["pass", "waiting", "missing", "alarm"]
 PREVIOUS_WINDOWS = 4
 MATTERS = 0.1
@@ -115,6 +117,7 @@ def judge_board(
     figures: Mapping[str, Figure] | None = None,
     arms: Arms | None = None,
     champion_rows: np.ndarray | None = None,
+    measured: Measured | None = None,
 ) -> Board:
     """Judge every guardrail.
 
@@ -123,6 +126,7 @@ def judge_board(
             figures of the release's test lists for `compare = "reference"`.
         arms: the running experiment; without one, guardrails that compare arms are left out.
         champion_rows: (R,) bool, the requests that guardrails without arms judge; None: all.
+        measured: figures of windows that were computed before; None: from the traffic.
 
     Raises:
         FigureError: a guardrail names an unknown figure or slice.
@@ -140,7 +144,7 @@ def judge_board(
             if broken_ratio:
                 judged[row.name].judged = False
         else:
-            judged[row.name] = _judge_window(row, main, figures)
+            judged[row.name] = _judge_window(row, main, figures, measured)
     results, decisions = _correct(file, judged, arms)
     if arms is not None and broken_ratio:
         decisions = [_ratio_decision(ratio_p, arms, file.board), *decisions]
@@ -190,7 +194,9 @@ def _correct(
     return results, decisions
 
 
-def _judge_window(row: Guardrail, main: Traffic, figures: Mapping[str, Figure]) -> _Judged:
+def _judge_window(
+    row: Guardrail, main: Traffic, figures: Mapping[str, Figure], measured: Measured | None
+) -> _Judged:
     of_traffic = row.figure in MEASURES or row.figure in WHOLE_MEASURES
     if row.figure in figures and (row.compare == "reference" or not of_traffic):
         return _judge_plain(row, figures[row.figure])
@@ -204,16 +210,19 @@ def _judge_window(row: Guardrail, main: Traffic, figures: Mapping[str, Figure]) 
             f"guardrail '{row.name}': figure '{row.figure}' is unknown, want one of"
             f" {', '.join(figures)}"
         )
-    now = figure(row.figure, _between(main, start, end), where=row.slice)
+    length = end - start
+
+    def of_window(row: Guardrail, n: int) -> Estimate:
+        part = _between(main, start - n * length, end - n * length)
+        return figure(row.figure, part, where=row.slice)
+
+    measured = measured or of_window
+    now = measured(row, 0)
     if row.compare == "absolute":
         return _finish(row, now, None, row.limit, (start, end), estimate=now.value, error=now.error)
     if row.compare == "reference":
         return _finish(row, now, None, float("nan"), (start, end))
-    length = end - start
-    before = [
-        figure(row.figure, _between(main, start - n * length, end - n * length), where=row.slice)
-        for n in range(1, PREVIOUS_WINDOWS + 1)
-    ]
+    before = [measured(row, n) for n in range(1, PREVIOUS_WINDOWS + 1)]
     before = [
         estimate
         for estimate in before

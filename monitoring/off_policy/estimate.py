@@ -12,7 +12,8 @@ With D = sum of attention[i] * P(item at i), the weight of a shown item is 1 / D
 - DR predicts every item's outcome by its rate among other users, and corrects the prediction by
   weighted residuals (Dudik, Langford & Li 2011).
 
-Shapes: R requests, K positions, V variants of the attention for its derivative, N items.
+Shapes: R requests, K positions, M shown items on the wanted lists, V variants of the attention for
+its derivative, N items.
 """
 
 import math
@@ -71,34 +72,29 @@ class OffPolicy:
 
     def judge(self, wanted: np.ndarray) -> Value:
         """Estimate a policy that shows the (R, K) item_idx `wanted`; 0 marks an empty position."""
-        place, found = _places(self.logged.item_idx, wanted)
-        reward = np.where(found, np.take_along_axis(self.logged.reward, place, axis=1), 0.0)
-        rates = self._rates
+        matches = self._matches(wanted)
         fold = self.logged.user % 2
-        predicted = np.where(wanted > 0, rates[fold[:, None], wanted], 0.0)
-        requests = [
-            self._requests(number, place, found, reward, predicted)
-            for number in range(len(self._weights))
-        ]
-        base = requests[0]
+        predicted = np.where(wanted > 0, self._rates[fold[:, None], wanted], 0.0)
+        totals, base = self._totals(matches, predicted)
         estimates, influence = {}, {}
         centred = self._placed - self.attention
         for method in METHODS:
-            value = float(base[method].mean())
-            means = np.array([variant[method].mean() for variant in requests[1:]]).reshape(-1, 2)
-            slope = (means[:, 0] - means[:, 1]) / (2 * STEP * self.attention)
+            value, *means = totals[method]
+            up, down = np.array(means).reshape(-1, 2).T
+            slope = (up - down) / (2 * STEP * self.attention)
             influence[method] = base[method] - value + centred @ slope
-            estimates[method] = self._estimate(value, influence[method])
-        attention = self.attention / self.attention.sum()
-        weight = base["weight"]
-        share = weight @ attention
-        total, squared = weight.sum(), (weight**2).sum()
+            estimates[method] = self._estimate(float(value), influence[method])
+        weight = matches.inverse[0] * self.attention[matches.place]
+        share = self._by_request(
+            matches, weight * self.attention[matches.wanted] / self.attention.sum()
+        )
+        squared = (weight**2).sum()
         return Value(
             estimates,
             influence,
             self._estimate(float(share.mean()), share - share.mean()),
-            effective=float(total**2 / squared / weight.shape[1]) if squared else 0.0,
-            matched=int(found.sum()),
+            effective=float(weight.sum() ** 2 / squared / wanted.shape[1]) if squared else 0.0,
+            matched=len(weight),
         )
 
     def difference(self, a: Value, b: Value, *, method: str) -> Estimate:
@@ -125,40 +121,60 @@ class OffPolicy:
             self.logged.item_idx.size,
         )
 
-    def _requests(
-        self,
-        number: int,
-        place: np.ndarray,
-        found: np.ndarray,
-        reward: np.ndarray,
-        predicted: np.ndarray,
-    ) -> dict[str, np.ndarray]:
-        """Return (R,) value of each request by method, and `weight` (R, K), which has mean 1.
+    def _matches(self, wanted: np.ndarray) -> "_Matches":
+        """Find the shown items that are on the wanted lists."""
+        shown = self.logged.item_idx
+        equal = (wanted[:, :, None] == shown[:, None, :]) & (wanted[:, :, None] > 0)
+        row, position, place = np.nonzero(equal)
+        rates = self._rates[self.logged.user[row] % 2, shown[row, place]]
+        return _Matches(
+            row,
+            position,
+            place,
+            self.logged.reward[row, place],
+            rates,
+            self._weights[:, row, place],
+        )
 
-        The value by SNIPS is linearised: its mean is the estimate.
+    def _totals(
+        self, found: "_Matches", predicted: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return by method the (V,) estimates under each attention, and the (R,) values of the
+        requests under the estimated one; those of SNIPS are linearised, so their mean is the
+        estimate.
 
         Args:
-            number: variant of the attention; 0 is the estimated one.
-            place: (R, K) position at which each wanted item was shown, if `found`.
             predicted: (R, K) predicted outcome of each wanted item if it is examined.
         """
-        attention = self._variants[number]
-        inverse = np.where(found, np.take_along_axis(self._weights[number], place, axis=1), 0.0)
-        there = attention[place]
-        weight = inverse * there
-        ips = (inverse * reward) @ attention
-        residual = (inverse * (reward - there * predicted)) @ attention
-        mean_weight = weight.mean(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = (inverse * reward).mean(axis=0) / mean_weight
-            snips = (inverse * reward - weight * mean) / mean_weight
-        mean, snips = np.nan_to_num(mean), np.nan_to_num(snips)
-        return {
-            "ips": ips,
-            "snips": snips @ attention + mean @ attention,
-            "dr": predicted @ attention + residual,
-            "weight": weight,
+        requests, positions = predicted.shape
+        attention = self._variants
+        there, scaled = attention[:, found.place], attention[:, found.wanted] * found.inverse
+        residual = scaled * (found.reward - there * found.rate)
+        by_position = np.zeros((2, len(attention), positions))
+        for number, weighted in enumerate((found.inverse * found.reward, found.inverse * there)):
+            for variant, values in enumerate(weighted):
+                by_position[number, variant] = np.bincount(
+                    found.wanted, weights=values, minlength=positions
+                )
+        outcome, weight = by_position / requests
+        mean = np.divide(outcome, weight, out=np.zeros_like(outcome), where=weight > 0)
+        totals = {
+            "ips": (scaled * found.reward).sum(axis=1) / requests,
+            "snips": (mean * attention).sum(axis=1),
+            "dr": attention @ predicted.mean(axis=0) + residual.sum(axis=1) / requests,
         }
+        # Linearised: attention * (outcome - weight * mean) / mean weight, plus the estimate.
+        own = found.reward - there[0] * mean[0, found.wanted]
+        linear = scaled[0] * own / np.maximum(weight[0, found.wanted], 1e-300)
+        base = {
+            "ips": self._by_request(found, scaled[0] * found.reward),
+            "snips": self._by_request(found, linear) + totals["snips"][0],
+            "dr": predicted @ attention[0] + self._by_request(found, residual[0]),
+        }
+        return totals, base
+
+    def _by_request(self, found: "_Matches", values: np.ndarray) -> np.ndarray:
+        return np.bincount(found.row, weights=values, minlength=len(self.logged))
 
     @cached_property
     def _variants(self) -> np.ndarray:
@@ -206,7 +222,13 @@ class OffPolicy:
         return Estimate(value, spread, users, len(influence))
 
 
-def _places(shown: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each wanted item was shown: (R, K) positions, and (R, K) bool whether it was."""
-    equal = (wanted[:, :, None] == shown[:, None, :]) & (wanted[:, :, None] > 0)
-    return equal.argmax(axis=2), equal.any(axis=2)
+@dataclass(frozen=True)
+class _Matches:
+    """Shown items that are on the wanted lists: (M,) each, `inverse` (V, M)."""
+
+    row: np.ndarray  # request
+    wanted: np.ndarray  # position on the wanted list
+    place: np.ndarray  # position at which it was shown
+    reward: np.ndarray
+    rate: np.ndarray  # predicted outcome if it is examined
+    inverse: np.ndarray  # weight 1 / D under each attention

@@ -9,6 +9,7 @@ from monitoring.board.config import Guardrail, GuardrailFile, load_board
 from monitoring.board.judge import Arms, judge_board
 from monitoring.board.sequential import always_valid, holm, interval, one_look, sample_ratio
 from monitoring.figures import Figure
+from monitoring.traffic.estimate import Estimate
 from monitoring.traffic.join import DAY, HOUR
 from shortlist.config import ConfigError
 from tests.monitoring.test_traffic import START, joined
@@ -139,6 +140,11 @@ def test_a_fall_from_the_windows_before_is_found_and_their_own_changes_are_not()
         return joined(lists, events, until=START + 5 * DAY + HOUR)
 
     assert levels(judge_board(board(rule), days(weeks))) == {"clicks": "alarm"}
+    by_day = [0.08, 0.31, 0.29, 0.32, 0.30]  # the same windows, measured before
+    before = judge_board(
+        board(rule), days([0.3] * 5), measured=lambda _, n: Estimate(by_day[n], 0.03, 400)
+    )
+    assert levels(before) == {"clicks": "alarm"}
     season = [0.2, 0.5, 0.3, 0.45, 0.2]
     assert levels(judge_board(board(rule), days(season))) == {"clicks": "pass"}
 

@@ -1,0 +1,1 @@
+"""Detection bench: faults in recorded closed-loop logs, and who notices them."""

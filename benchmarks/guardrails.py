@@ -1,0 +1,196 @@
+"""`shortlist bench guardrails --work FOLDER`: which faults the board notices, and who else does.
+
+Faults and hard clean windows are made from logs that a simulated shop records in the closed loop
+(benchmarks/detection). Each seed is measured once and stored in FOLDER, so an interrupted run goes
+on. Limits are tuned on seeds 0 to 4; seeds from 5 on are reported, with other strengths.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._result import about_machine, command_line, report
+from benchmarks.detection.faults import FAULTS
+from benchmarks.detection.judge import (
+    OF_FAMILY,
+    Tuned,
+    Verdict,
+    Window,
+    board_verdict,
+    fault_windows,
+    fit_causes,
+    for_bench,
+    quiet_windows,
+    tune,
+    without_tests,
+)
+from benchmarks.detection.windows import run_seed
+from flows.runtime.configuration import CONFIGS
+from monitoring.board.config import load_board
+from shortlist.plain_json import write_json
+
+TUNED_SEEDS = range(5)
+TUNED_STRENGTHS, STRENGTHS = (0.2, 0.5, 1.0), (0.15, 0.4, 0.9)
+FAMILY = {fault.name: fault.family for fault in FAULTS}
+ACTIONS = {fault.name: fault.actions for fault in FAULTS}
+Detector = Callable[[Window], Verdict]
+
+
+def measured(seed: int, work: Path) -> dict[str, Any]:
+    """Return the windows of one seed, from its file if there is one."""
+    path = work / f"seed-{seed}.json"
+    if not path.is_file():
+        started = time.perf_counter()
+        strengths = TUNED_STRENGTHS if seed in TUNED_SEEDS else STRENGTHS
+        write_json(path, run_seed(seed, strengths))
+        print(f"guardrails: seed {seed} measured in {time.perf_counter() - started:.0f} s")
+    return json.loads(path.read_text())
+
+
+def judged(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, Any]:
+    """Return the figures of one detector over faults and clean windows."""
+    quiet = [detect(window) for seed in seeds for window in quiet_windows(seed)]
+    rows = []
+    for seed in seeds:
+        for case in seed["faults"]:
+            verdicts = [detect(window) for window in fault_windows(seed, case)]
+            hit = [bool(verdict.alarms) for verdict in verdicts]
+            first = hit.index(True) if any(hit) else None
+            lost = sum(case["lost"][: 2 if first is None else first + 1]) / 2
+            right = None
+            if first is not None and verdicts[first].actions:
+                right = bool(verdicts[first].actions & set(ACTIONS[case["fault"]]))
+            alarms = frozenset() if first is None else verdicts[first].alarms
+            about = {"fault": case["fault"], "strength": case["strength"]}
+            rows.append(
+                about | {"found": first is not None, "lost": lost, "right": right, "alarms": alarms}
+            )
+    strengths = sorted({row["strength"] for row in rows})
+    return {
+        "detected_within_2_windows": _share(rows, "found"),
+        "by_strength": {
+            str(level): _share([row for row in rows if row["strength"] == level], "found")
+            for level in strengths
+        },
+        "action_right_share": _share([row for row in rows if row["right"] is not None], "right"),
+        "false_alarms_per_100_clean": round(
+            100 * float(np.mean([bool(v.alarms) for v in quiet])), 2
+        ),
+        "clean_windows": len(quiet),
+        "wrong_rollbacks": sum("roll_back" in verdict.actions for verdict in quiet),
+        "harm_until_action": round(float(np.mean([row["lost"] for row in rows])), 4),
+        "rows": rows,
+    }
+
+
+def by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return the share of seeds in which each fault was found, by strength."""
+    out: dict[str, dict[str, float | None]] = {}
+    for fault in FAULTS:
+        mine = [row for row in rows if row["fault"] == fault.name]
+        out[fault.name] = {
+            str(level): _share([row for row in mine if row["strength"] == level], "found")
+            for level in sorted({row["strength"] for row in mine})
+        }
+    return out
+
+
+def clean_by_kind(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, int]:
+    """Return the number of false alarms by kind of clean window."""
+    counts: dict[str, int] = {}
+    for seed in seeds:
+        for each, window in zip(seed["quiet"], quiet_windows(seed), strict=True):
+            counts[each["kind"]] = counts.get(each["kind"], 0) + bool(detect(window).alarms)
+    return counts
+
+
+def _share(rows: list[dict[str, Any]], name: str) -> float | None:
+    return round(float(np.mean([row[name] for row in rows])), 4) if rows else None
+
+
+def detectors(tuned: Tuned, diagnose: Callable[[frozenset[str]], str]) -> dict[str, Detector]:
+    """Return every detector: the board with tuned limits, the board as configured, and rivals."""
+    file = for_bench(load_board(CONFIGS / "guardrails.toml"))
+    fixed = without_tests(file)
+
+    def with_limits(window: Window) -> Verdict:
+        configured, more = board_verdict(file, window), tuned.alarms(window)
+        if not configured.alarms and not more:
+            return Verdict(frozenset())
+        alarms = configured.alarms | more
+        return Verdict(alarms, configured.actions | {OF_FAMILY[diagnose(alarms)]})
+
+    def rival(name: str) -> Detector:
+        return lambda window: Verdict(
+            frozenset({name}) if window.now["rivals"].get(name) else frozenset()
+        )
+
+    names = ("evidently defaults", "ks bonferroni", "psi > 0.2", "page-hinkley (river)")
+    return {
+        "board with tuned limits": with_limits,
+        "board": lambda window: board_verdict(file, window),
+        "fixed thresholds (today's file)": lambda window: board_verdict(fixed, window),
+    } | {name: rival(name) for name in names}
+
+
+def alarm_sets(seeds: list[dict[str, Any]], detect: Detector) -> list[tuple[frozenset[str], str]]:
+    """Return the alarms of the first window with any, and the family, for each fault found."""
+    return [
+        (row["alarms"], FAMILY[row["fault"]])
+        for row in judged(seeds, detect)["rows"]
+        if row["found"]
+    ]
+
+
+def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tune on some seeds, report the others."""
+    limits, margin = tune({seed["seed"]: quiet_windows(seed) for seed in tuning})
+    every = detectors(limits, lambda alarms: "data")
+    causes = {
+        name: fit_causes(alarm_sets(tuning, every[name]))
+        for name in ("board with tuned limits", "board")
+    }
+    every = detectors(limits, causes["board with tuned limits"])
+    results = {name: judged(reported, detect) for name, detect in every.items()}
+    for name, diagnose in causes.items():
+        found = [row for row in results[name]["rows"] if row["found"]]
+        right = [diagnose(row["alarms"]) == FAMILY[row["fault"]] for row in found]
+        results[name]["cause_right_share"] = round(float(np.mean(right)), 4) if right else None
+    faults = {name: by_fault(results[name].pop("rows")) for name in list(results)}
+    return {
+        "board": results.pop("board") | {"false_alarms": clean_by_kind(reported, every["board"])},
+        "rivals": results,
+        "by_fault": {
+            "board": faults["board"],
+            "board with tuned limits": faults["board with tuned limits"],
+        },
+        "tuned_margin": margin,
+        "seeds": {"tuned": [s["seed"] for s in tuning], "reported": [s["seed"] for s in reported]},
+        "strengths": {"tuned": TUNED_STRENGTHS, "reported": STRENGTHS},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the measured seeds")
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9")
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    seeds = [measured(int(seed), arguments.work) for seed in arguments.seeds.split(",")]
+    tuning = [seed for seed in seeds if seed["seed"] in TUNED_SEEDS]
+    reported = [seed for seed in seeds if seed["seed"] not in TUNED_SEEDS]
+    if len(tuning) < 2 or not reported:
+        parser.error("--seeds: want at least two of 0 to 4, to tune on, and one from 5 on")
+    result = summary(tuning, reported)
+    about = {"command": command_line("guardrails")} | about_machine()
+    report(result | about, arguments.out, shown=result)
+
+
+if __name__ == "__main__":
+    main()
