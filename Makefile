@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED = false
 # uv does not read pip's own settings; hand on where pip finds wheels on this machine, if anywhere.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run demo test lint format endurance lock setup clean
+.PHONY: run demo test lint format docs endurance lock setup clean
 
 run: .venv/.ready
 	$(BIN)/shortlist run $(CONFIG)
@@ -35,6 +35,10 @@ format: .venv/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The site is build/docs/index.html. Links to missing pages and headings are errors.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 endurance: .venv/.ready
 	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py \
 	    tests/shortlist/test_lake_kill.py tests/flows/test_data_kill.py \
@@ -53,6 +57,10 @@ setup: .venv/.ready
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+.venv/.docs: .venv/.ready docs/requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python -r docs/requirements.lock
+	touch $@
+
 # Plain requirements, no registry recorded; the local build suffix of torch is cut so that it installs anywhere.
 lock:
 	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --quiet --no-header \
@@ -62,6 +70,9 @@ lock:
 	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    -o services/requirements.lock
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' services/requirements.lock
+	$(UV) pip compile --group docs --constraint requirements.lock --python-version 3.11 \
+	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    -o docs/requirements.lock
 
 clean:
-	rm -rf .venv var
+	rm -rf .venv var build

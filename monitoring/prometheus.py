@@ -25,7 +25,7 @@ def metrics_text(
         at: seconds since 1970, wall time of the check.
     """
     lines = [
-        "# HELP shortlist_figure Figure of live traffic, see docs/metrics.md.",
+        "# HELP shortlist_figure Figure of live traffic, see docs/reference/figures.md.",
         "# TYPE shortlist_figure gauge",
     ]
     errors = [

@@ -145,7 +145,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SHORTLIST_", toml_file="shortlist.toml", extra="forbid", frozen=True
+        env_prefix="SHORTLIST_",
+        toml_file="shortlist.toml",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     home: Path = Path("var")
@@ -153,6 +157,7 @@ class Settings(BaseSettings):
     clock: Literal["wall", "replay"] | None = None
     """`replay`: requests may have `at`, and 'now' follows the data. None: as set in the release."""
     service_url: str = "http://127.0.0.1:3000"
+    """Address of the service, for commands that ask it or send it traffic."""
     online_store: str = "sqlite"
     """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
 

@@ -25,6 +25,7 @@ class Arm(Config):
     """One variant of an experiment; a row `[[arm]]`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
+    """Name of the variant, in the serving log and in reports."""
     share: float = Field(gt=0, le=1)
     """Share of the users. The shares of all arms sum to 1."""
     release: str | None = None
@@ -35,6 +36,7 @@ class ExperimentConfig(Config):
     """Content of the TOML file that `shortlist experiment start` reads."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")
+    """Name, and salt of the split of the users."""
     purpose: Literal["canary", "comparison"] = "canary"
     """`canary`: the board stops it, or promotes the challenger after `days`. `comparison`: only
     people end it; the board still stops it if a guardrail is broken."""
@@ -49,6 +51,7 @@ class ExperimentConfig(Config):
     min_users: int = Field(default=200, ge=2)
     """Users that each arm needs before a canary is promoted."""
     arm: tuple[Arm, ...] = Field(min_length=2)
+    """The variants; their shares sum to 1."""
 
     @model_validator(mode="after")
     def _arms(self) -> "ExperimentConfig":

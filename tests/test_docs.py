@@ -1,5 +1,6 @@
-"""Files that the documentation names exist, and its relative links are valid."""
+"""Files that the documentation names exist, its links are valid, and the site has all pages."""
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -94,3 +95,42 @@ def test_every_page_is_reachable_from_the_readme() -> None:
             if target.suffix == ".md" and target not in reached:
                 todo.append(target)
     assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert listed == pages | {"index.md", "contributing.md", "changes.md"}
+
+
+def test_links_lead_to_pages_of_the_site() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    for source, page, link, expected in (
+        ("README.md", "index.md", "[a](docs/data.md#x)", "[a](data.md#x)"),
+        ("README.md", "index.md", "[a](CONTRIBUTING.md)", "[a](contributing.md)"),
+        (
+            "docs/experiments/reviews.md",
+            "experiments/reviews.md",
+            "[a](../../README.md)",
+            "[a](../index.md)",
+        ),
+        (
+            "docs/experiments/reviews.md",
+            "experiments/reviews.md",
+            "[data.md](../data.md)",
+            "[data](../data.md)",
+        ),
+        (
+            "docs/data.md",
+            "data.md",
+            "[gates](../configs/gates.toml)",
+            "gates (`configs/gates.toml`)",
+        ),
+        ("docs/data.md", "data.md", "[a](https://b.org) [c](#d)", "[a](https://b.org) [c](#d)"),
+        ("docs/data.md", "data.md", "```\n[a](docs/data.md)\n```", "```\n[a](docs/data.md)\n```"),
+    ):
+        assert hooks.linked(link, source, page) == expected

@@ -16,10 +16,13 @@ BodyT = TypeVar("BodyT", bound="BaseModel")
 app = typer.Typer()
 
 
+NumberOption = Annotated[int, typer.Option("-k", min=1, max=500, help="Number of items.")]
+
+
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
-    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the promoted release over HTTP until interrupted.
 
@@ -55,8 +58,8 @@ def parsed(body: "type[BodyT]", **fields: Any) -> "BodyT":
 
 @app.command()
 def recommend(
-    user_id: Annotated[str, typer.Argument(metavar="USER")],
-    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    user_id: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    k: NumberOption = 10,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,8 +84,8 @@ def recommend(
 
 @app.command()
 def similar(
-    item_id: Annotated[str, typer.Argument(metavar="ITEM")],
-    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item's id.")],
+    k: NumberOption = 10,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,11 +109,11 @@ def similar(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The text to search for.")],
     user_id: Annotated[
         str | None, typer.Option("--user", metavar="USER", help="order the items for this user")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    k: NumberOption = 10,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -22,6 +22,8 @@ from shortlist.value import OutcomeName
 
 
 class FeaturesConfig(Config):
+    """When item features change."""
+
     tick: str | None = None
     """Time between two versions of the item features, such as "30m", "1h" or "1d".
 
@@ -57,8 +59,11 @@ class TrainConfig(Config):
     """Sources and rankers to train; each source type at most once."""
 
     sources: tuple[SourceConfig, ...]
+    """Each is a table with a `kind` and the keys of that kind."""
     rankers: tuple[RankerConfig, ...]
+    """Each is a table with a `kind`; validation chooses one of them."""
     candidates_per_source: int = Field(default=100, ge=1)
+    """Number of items that each source retrieves for a request."""
     rerank: RerankConfig | None = None
     """Re-ranking of the served list (docs/reranking.md); None: the list is ordered by score."""
     new_items: NewItemsConfig = NewItemsConfig()
@@ -90,27 +95,38 @@ class TrainConfig(Config):
 
 
 class EvaluateConfig(Config):
+    """How lists are judged."""
+
     ks: tuple[int, ...] = (5, 10, 20, 50, 100)
+    """List lengths at which lists are judged."""
     list_size: int = 10
     """Length of the shown list, the k of coverage, diversity, novelty and popularity bias."""
     bootstrap_draws: int = 1000
+    """Number of bootstrap samples of users for an interval."""
 
 
 class MonitorConfig(Config):
+    """What monitoring reads and by which limits it judges."""
+
     max_requests: int = Field(default=1_000, ge=1)
+    """Number of the newest responses that a report reads."""
     days: int = Field(default=28, ge=1)
     """Number of days of the serving log to report on, before its newest response. On the replay
     clock the report covers the whole log.
     """
     guardrails: ConfigPath = CONFIGS / "guardrails.toml"
+    """TOML file with the guardrails."""
 
 
 class RunConfig(Config):
     """Configuration of a run: the whole pipeline on one data set."""
 
     name: str
+    """Name of the run's data set or purpose; part of the run's id."""
     seed: int = 0
+    """Seed of everything that is random in the run."""
     gates: ConfigPath = CONFIGS / "gates.toml"
+    """TOML file with the limits of the gates."""
     data: DataConfig
     validation: ValidateConfig = ValidateConfig()
     features: FeaturesConfig = FeaturesConfig()

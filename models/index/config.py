@@ -18,6 +18,7 @@ class IndexConfig(Config):
     kind: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
     """Type of index. `auto`: exact up to `exact_up_to` items, IVF (inverted lists) above."""
     exact_up_to: int = Field(default=50_000, ge=0)
+    """Number of items up to which `auto` searches exactly."""
     lists: int | None = Field(default=None, ge=1)
     """Number of inverted lists of IVF. None: 2 times the square root of the number of items."""
     probes: int | None = Field(default=None, ge=1)

@@ -30,6 +30,7 @@ class BlendConfig(Config):
 
     kind: Literal["blend"] = "blend"
     members: tuple[Member, Member] = ("lambdamart", "deepfm")
+    """The two rankers that are added."""
 
 
 class Blend:

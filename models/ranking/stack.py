@@ -41,6 +41,7 @@ class StackConfig(Config):
     folds: int = Field(default=3, ge=2)
     """Number of groups of users; each is scored by networks that were trained on the others."""
     trees: LambdamartConfig = LambdamartConfig()
+    """Hyperparameters of the trees that read the scores."""
 
 
 class Stack:

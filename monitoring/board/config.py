@@ -51,9 +51,10 @@ class Guardrail(Config):
     """One condition that live traffic must meet; a row `[[guardrail]]`."""
 
     name: str = Field(min_length=1)
+    """Unique name, in reports, alarms and commands."""
     figure: str = Field(min_length=1)
-    """A figure of docs/metrics.md, `exposure/<column>=<value>`, or a figure of the Evidently
-    report."""
+    """A figure of docs/reference/figures.md, `exposure/<column>=<value>`, or a figure of the
+    Evidently report."""
     bad: Literal["low", "high"]
     """Which side of the limit is wrong."""
     compare: Compare = "absolute"
@@ -72,6 +73,7 @@ class Guardrail(Config):
     """`sequential`: valid for any number of looks at the same experiment. `window`: a test of each
     window. `none`: the value itself is compared, for figures without random error."""
     action: Action = "notify"
+    """What an alarm does."""
     source: str | None = None
     """Candidate source that the action `source_off` switches off."""
     together_with: str | None = None
@@ -83,6 +85,7 @@ class Guardrail(Config):
     """Whether breaking the guardrail alone is an alarm; false for a condition that others name in
     `together_with`."""
     meaning: str = Field(min_length=1)
+    """What the guardrail protects, in a few words."""
     runbook: str = Field(min_length=1)
     """Anchor of the entry in docs/monitoring.md."""
 
@@ -109,8 +112,9 @@ class Guardrail(Config):
         has_error |= self.figure.startswith("exposure/") or self.compare == "reference"
         if self.test != "none" and not has_error:
             raise ValueError(
-                f"guardrail '{self.name}': figure '{self.figure}' is not in docs/metrics.md, or"
-                " has no standard error; want another figure, or test none"
+                f"guardrail '{self.name}': figure '{self.figure}' is not in"
+                " docs/reference/figures.md, or has no standard error; want another figure, or"
+                " test none"
             )
         return self
 

@@ -20,7 +20,7 @@ from monitoring.traffic.cuts import FigureError, figure, user_sums
 from monitoring.traffic.estimate import NOTHING, Difference, Estimate, UserSums, difference
 from monitoring.traffic.join import DAY, HOUR, Traffic
 from monitoring.traffic.measures import MEASURES
-from monitoring.traffic.reference import OPERATION
+from monitoring.traffic.operation import OPERATION
 from monitoring.traffic.whole import WHOLE_MEASURES
 from shortlist.plain_json import finite
 

@@ -1,9 +1,9 @@
-"""Every ratio figure of live traffic: what is divided by what. docs/metrics.md lists them.
+"""Every ratio figure of live traffic: what is divided by what (docs/reference/figures.md).
 
 A measure belongs to a level: `request` (one row per response) or `shown` (one row per shown item).
 Its numerator and denominator are arrays over these rows, so each figure can be cut by slice,
 source, position, arm, release and day, and each has a standard error over users.
-To add a figure, add a Measure here, then run `python -m monitoring.traffic.reference` for the page.
+To add a figure, add a Measure here, then run `python -m cli.reference` for the page.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,9 @@ class FileTable(Config):
     """
 
     path: str = Field(min_length=1)
+    """A file, folder, glob or URI; relative paths start at the TOML file."""
     columns: dict[str, str]
+    """{name in the contract: name in the file}."""
     format: Format | None = None
     """None: decided by the file's ending (.csv .tsv .jsonl .ndjson .parquet, optionally followed by
     .gz or .zst) and content.
@@ -40,6 +42,7 @@ class FileTable(Config):
     header: tuple[str, ...] = ()
     """Column names of CSV files without a header line; empty: the first line is the header."""
     quote: str = '"'
+    """Character around CSV fields that contain separators or line ends."""
     sparse: bool = False
     """For JSON Lines: whether a mapped key may be missing in all of the first thousand lines. If
     not, such a key is an error.
@@ -127,6 +130,7 @@ class InteractionFile(FileTable):
     no value.
     """
     unrated_type: str = "view"
+    """Event type of ratings that have the value `unrated`."""
 
     @model_validator(mode="after")
     def _complete(self) -> "InteractionFile":
@@ -146,11 +150,14 @@ class InteractionFile(FileTable):
 
 
 class ItemFile(FileTable):
+    """Files of the catalogue. `columns` must map item_id."""
+
     category_separator: str = "|"
     """Separator of category names in a text. With ">" they are a path from general to specific."""
     category_key: str = "name"
     """Key of a category's name if categories are lists of objects."""
     attributes: tuple[str, ...] = ()
+    """Columns that are kept as attributes."""
     complete: bool = True
     """True: the files are the whole catalogue, and items missing in a newer version become
     unavailable. False: the files contain changes only. Ignored if `operation` is mapped.
@@ -163,7 +170,10 @@ class ItemFile(FileTable):
 
 
 class UserFile(FileTable):
+    """Files of users. `columns` must map user_id."""
+
     attributes: tuple[str, ...] = ()
+    """Columns that are kept as attributes."""
 
     @model_validator(mode="after")
     def _complete(self) -> "UserFile":
@@ -190,8 +200,11 @@ class DatabaseTable(FileTable):
     """A table or query of a database, with the same mapping options as a file."""
 
     path: str = ""
+    """A database has none."""
     table: str | None = None
+    """Name of a table, or see `query`."""
     query: str | None = None
+    """A SELECT statement instead of a table."""
     watermark: str | None = None
     """Column that only increases (an id, a time of change): the next run reads from its last value.
     """
@@ -228,10 +241,12 @@ class DatabaseTable(FileTable):
 
 
 class DatabaseInteractions(DatabaseTable, InteractionFile):
-    pass
+    """Events of a database."""
 
 
 class DatabaseItems(DatabaseTable, ItemFile):
+    """The catalogue in a database."""
+
     @model_validator(mode="after")
     def _no_files(self) -> "DatabaseItems":
         if "complete" in self.model_fields_set:
@@ -240,7 +255,7 @@ class DatabaseItems(DatabaseTable, ItemFile):
 
 
 class DatabaseUsers(DatabaseTable, UserFile):
-    pass
+    """Users in a database."""
 
 
 class DatabaseConfig(Config):
@@ -254,6 +269,7 @@ class DatabaseConfig(Config):
     items: DatabaseItems | None = None
     users: DatabaseUsers | None = None
     chunk_rows: int = Field(default=50_000, ge=1)
+    """Number of rows that are fetched at a time."""
 
 
 class SimulatedConfig(Config):
@@ -291,6 +307,7 @@ class DataConfig(Config):
         "service",
         "commands",
     ]
+    """What is read: your files, a database, posted events, or a public data set."""
     origin: Literal["pip", "grouplens"] = "pip"
     """For MovieLens-100K: the RecBole wheel, downloaded by pip, or the archive of GroupLens."""
     path: ConfigPath | None = None
@@ -320,6 +337,7 @@ class DataConfig(Config):
     exclude: tuple[str, ...] = ()
     """SQL conditions on the contract's columns; matching events are left out (bots, test users)."""
     clock: Literal["wall", "replay"] = "wall"
+    """What "now" is: the machine's time, or the end of the data, moved on by posted events."""
     impressions: bool = True
     """Whether a refresh adds the lists shown by the service to the lake, as impressions."""
     hold_back: float = Field(default=0.0, ge=0, lt=1)

@@ -19,12 +19,15 @@ class RuleChange(Config):
     """A change of a rule on rows (action, budget) or of a batch figure (action, `min`, `max`)."""
 
     action: Action | None = None
+    """What happens if the rule is broken; None: as the rule has it."""
     budget: float | None = Field(default=None, ge=0, le=1)
     """Maximum share of rows that may break the rule. A larger share stops the batch, unless the
     action is warn.
     """
     min: float | None = None
+    """Least valid value of the figure."""
     max: float | None = None
+    """Greatest valid value of the figure."""
 
 
 class Expectation(Config):
@@ -33,13 +36,21 @@ class Expectation(Config):
     """
 
     name: str = Field(min_length=1)
+    """Name in reports and in the quarantine."""
     table: Literal["interactions", "items", "users"] = "interactions"
+    """The table that is judged."""
     row: str | None = None
+    """SQL condition that each row should meet."""
     batch: str | None = None
+    """SQL aggregate over the batch."""
     min: float | None = None
+    """Least valid value of `batch`."""
     max: float | None = None
+    """Greatest valid value of `batch`."""
     action: Action | None = None
+    """What happens if it isn't met."""
     budget: float | None = Field(default=None, ge=0, le=1)
+    """Greatest share of rows that may break `row`; beyond it the batch is refused."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Expectation":
@@ -58,11 +69,15 @@ class ValidateConfig(Config):
     failure_budget: float = Field(default=0.01, ge=0, le=1)
     """Maximum share of a table's rows that may be quarantined; with more the batch is refused."""
     rating_range: tuple[float, float] = (1, 5)
+    """Lowest and highest valid rating."""
     min_rows: int = Field(default=1, ge=1)
+    """A batch with fewer events is refused."""
     max_rows: int | None = None
+    """A batch with more events is refused; None: no limit."""
     earliest: datetime = datetime(1970, 2, 18, tzinfo=UTC)
     """Earliest valid event time. Seconds or milliseconds read as microseconds are earlier."""
     earliest_published: datetime = datetime(1800, 1, 1, tzinfo=UTC)
+    """Earliest valid date of publication."""
     max_age_days: float | None = Field(default=None, gt=0)
     """Maximum age of the newest event; None: no limit."""
     max_text: int = Field(default=100_000, ge=1)
@@ -70,11 +85,13 @@ class ValidateConfig(Config):
     unknown_items: Policy = "keep"
     """What to do with events about items that are in neither the catalogue nor the batch."""
     unknown_users: Policy = "create"
+    """What to do with events about users that the users table lacks."""
     burst_per_minute: int = Field(default=300, ge=1)
     """If a user has more events than this within a minute, a warning reports a possible bot."""
     rules: dict[str, RuleChange] = Field(default_factory=dict)
     """{rule or figure: change}; an unknown name is an error that lists all names."""
     expectations: tuple[Expectation, ...] = ()
+    """Your own expectations."""
 
     @model_validator(mode="after")
     def _names_once(self) -> "ValidateConfig":

@@ -195,7 +195,7 @@ def test_looking_every_day_keeps_the_error_of_a_sequential_test():
         ({"compare": "previous", "limit": 0.2}, "want at most 0 for bad low"),
         ({"action": "source_off"}, "needs a source"),
         ({"action": "stop_canary"}, "needs compare champion"),
-        ({"figure": "ctr"}, "figure 'ctr' is not in docs/metrics.md"),
+        ({"figure": "ctr"}, "figure 'ctr' is not in docs/reference/figures.md"),
     ],
 )
 def test_guardrails_that_make_no_sense_are_refused(changes, message):

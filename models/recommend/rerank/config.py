@@ -22,6 +22,7 @@ class MmrConfig(Config):
     strength: float = Field(gt=0, le=1)
     """Weight of the similarity to the items before; the score has weight 1 - strength."""
     vectors: Vectors = "categories"
+    """Vectors by which items are compared."""
     pool: int = Field(default=POOL, ge=1)
     """Number of best candidates that are re-ranked; the others follow by score. It doesn't depend
     on the length of the list, so the first 10 items of a list of 100 are those of a list of 10."""

@@ -1,0 +1,41 @@
+"""Figures without requests behind them: ages, drift, skew and errors of the service."""
+
+OPERATION = {
+    "data_age_hours": ("age of the newest event", "hours", "now - time of the newest event"),
+    "item_features_age_hours": ("age of the item features", "hours", "now - as_of of the pack"),
+    "release_age_days": ("age of the release's data", "days", "now - end of its training data"),
+    "error_rate": (
+        "failed requests",
+        "share",
+        "5xx answers of /recommend / answers, since the last check, from the service's /metrics",
+    ),
+    "log_dropped": (
+        "dropped log lines",
+        "count",
+        "lines of the serving log that were not written since the last check",
+    ),
+    "skew_exact_share": (
+        "skew",
+        "share",
+        "served feature vectors equal to the recomputed ones / compared vectors (`shortlist skew`)",
+    ),
+    "event_drift_share": (
+        "drift of events",
+        "share",
+        "varying columns with a distance >= 0.1 / varying columns (Evidently)",
+    ),
+    "request_drift_share": ("drift of requests", "share", "as event_drift_share"),
+    "feature_drift_share": ("drift of the ranking features", "share", "as event_drift_share"),
+    "score_drift": (
+        "drift of scores",
+        "standard deviations",
+        "Wasserstein distance / standard deviation of the reference",
+    ),
+    "source_mix_drift": ("drift of the sources' shares", "0 to 0.83", "Jensen-Shannon distance"),
+    "embedding_drift": (
+        "drift of the shown items' vectors",
+        "0 to 2",
+        "1 - cosine of the mean category vectors of both windows",
+    ),
+}
+"""Figures without requests behind them: name -> (title, unit, formula)."""
