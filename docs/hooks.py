@@ -1,6 +1,7 @@
 """Hooks of MkDocs: pages from files beside docs/, and links that lead out of it.
 
-README, CONTRIBUTING and CHANGELOG become pages. A link to a file that is no page, such as a
+README, CONTRIBUTING and CHANGELOG become pages. A link whose words are a page's file name gets the
+page's title. A link to a file that is no page, such as a
 configuration or a result, becomes the file's name, since the site doesn't contain it.
 """
 
@@ -52,10 +53,17 @@ def _link(part: re.Match[str], source: str, page: str) -> str:
     path, hash_sign, anchor = link.partition("#") if link else ("", "", "")
     if block or "://" in path or not path:
         return part[0]
-    words = words.removeprefix("docs/").removesuffix(".md")
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    if words.endswith(".md"):
+        words = _title(ROOT / target)
     if target not in PAGES and not target.startswith("docs/"):
         return words if "/" in words or "`" in words else f"{words} (`{target}`)"
     target = PAGES.get(target, target.removeprefix("docs/"))
     relative = posixpath.relpath(target, posixpath.dirname(page) or ".")
     return f"[{words}]({relative}{hash_sign}{anchor})"
+
+
+def _title(page: Path) -> str:
+    """Return a page's heading up to its colon."""
+    heading = page.read_text(encoding="utf-8").partition("\n")[0]
+    return heading.removeprefix("# ").partition(":")[0]

@@ -122,7 +122,7 @@ def test_links_lead_to_pages_of_the_site() -> None:
             "docs/experiments/reviews.md",
             "experiments/reviews.md",
             "[data.md](../data.md)",
-            "[data](../data.md)",
+            "[Your data](../data.md)",
         ),
         (
             "docs/data.md",
