@@ -52,6 +52,7 @@ def main() -> None:
     variants = {text: as_changes(text) for text in arguments.variants.split(";") if text}
     result: dict[str, Any] = {"command": command_line("increments"), **about_machine()}
     result["defaults"] = {f.name: f.default for f in fields(Increment) if f.name != "since"}
+    skip = max(arguments.skip, 1)  # before the first slice, all methods are the same
     for kind in arguments.sources.split(","):
         folder = arguments.work / kind
         advance_all(
@@ -63,7 +64,8 @@ def main() -> None:
             full_every=arguments.full_every,
             until=arguments.until,
         )
-        result[kind] = summary(folder, [STALE, FULL, *variants], skip=arguments.skip)
+        names = [STALE, FULL, *variants]
+        result[kind] = summary(folder, names, slices=list(slices.days)[: arguments.until][skip:])
     report(result, arguments.out)
 
 
@@ -190,20 +192,18 @@ def judge(log: EventLog, window: tuple[int, int], source: Source) -> dict[str, f
     }
 
 
-def summary(folder: Path, names: list[str], *, skip: int) -> dict[str, Any]:
-    """Return the means over the judged slices, and the seconds of a training of each method."""
+def summary(folder: Path, names: list[str], *, slices: list[int]) -> dict[str, Any]:
+    """Return the means over the given slices, and the seconds of a training of each method."""
     out: dict[str, Any] = {}
     for name in names:
-        files = sorted((folder / "judged" / name).glob("*.json"), key=lambda p: int(p.stem))
-        by_slice = {int(path.stem): mean(read_json(path).values()) for path in files}
+        judged = folder / "judged" / name
+        by_slice = {n: mean(read_json(judged / f"{n}.json").values()) for n in slices}
         folders = "first" if name == STALE else f"{name}-*"
         spent = [read_json(p) for p in (folder / "sources").glob(f"{folders}/seconds.json")]
         if name == FULL and not spent:
             continue
         out[name] = {
-            "ndcg@10": mean(
-                [value for number, value in by_slice.items() if number >= max(skip, 1)]
-            ),
+            "ndcg@10": mean(by_slice.values()),
             "cpu_seconds": mean([each["cpu_seconds"] for each in spent]),
             "by_slice": {number: round(value, 4) for number, value in by_slice.items()},
         }
