@@ -205,7 +205,7 @@ def open_bandit(folder: Path) -> dict[str, Any]:
         )
         judge = OffPolicy(logged, num_items=num_items)
         values = [judge.judge(np.full((len(log), 1), item)) for item in range(1, num_items + 1)]
-        estimates = {"lists": len(log), "clicks": int(log["click"].sum())}
+        estimates: dict[str, Any] = {"lists": len(log), "clicks": int(log["click"].sum())}
         for method in METHODS:
             value = float(np.mean([each.estimates[method].value for each in values]))
             influence = np.mean([each.influence[method] for each in values], axis=0)

@@ -7,6 +7,7 @@ of users, items, requests or events that it hits, or how much it changes them.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,10 +44,10 @@ class Context:
         rng = np.random.default_rng([self.seed, *what.encode()]) if what else self.rng
         return rng.random(count) < self.strength
 
-    def users(self, names: pd.Series) -> np.ndarray:
+    def users(self, names: Any) -> np.ndarray:
         """Return whether each user, by name, is one of those that the fault hits."""
-        hit = set(self.shop.user_ids[self.some(self.shop.world.num_users, "users")])
-        return names.isin(hit).to_numpy()
+        hit = self.shop.user_ids[self.some(self.shop.world.num_users, "users")]
+        return np.isin(np.asarray(names, dtype=str), hit.astype(str))
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def mix_shift(at: Context, lists: Lists) -> Lists:
 
 
 def new_names(at: Context, log: Log) -> Log:
-    def renamed(names: pd.Series) -> pd.Series:
+    def renamed(names: Any) -> pd.Series:
         return names.where(~at.users(names), names + "-new")
 
     is_new = at.users(log.requests[c.USER_ID])

@@ -90,17 +90,21 @@ class Shop:
             }
         )
         filled = lists.item.ravel() != NO_ITEM
-        shown = pd.DataFrame(
-            {
-                "request": np.repeat(np.arange(pages), k),
-                c.ITEM_ID: self.item_ids[lists.item.ravel()],
-                c.POSITION: np.tile(np.arange(1, k + 1), pages),
-                c.SOURCE: np.array(SOURCES, dtype=object)[lists.source.ravel()],
-                c.SCORE: lists.score.ravel(),
-                "propensity": 1.0,
-            }
-            | {name: lists.features[..., n].ravel() for n, name in enumerate(FEATURES)}
-        )[filled].reset_index(drop=True)
+        shown = (
+            pd.DataFrame(
+                {
+                    "request": np.repeat(np.arange(pages), k),
+                    c.ITEM_ID: self.item_ids[lists.item.ravel()],
+                    c.POSITION: np.tile(np.arange(1, k + 1), pages),
+                    c.SOURCE: np.array(SOURCES, dtype=object)[lists.source.ravel()],
+                    c.SCORE: lists.score.ravel(),
+                    "propensity": 1.0,
+                }
+                | {name: lists.features[..., n].ravel() for n, name in enumerate(FEATURES)}
+            )
+            .loc[filled]
+            .reset_index(drop=True)
+        )
         events = self._events(outcome, lists, users, number)
         return Log(requests, shown, events)
 

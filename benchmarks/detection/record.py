@@ -8,6 +8,7 @@ Shapes: S pages, K positions, U users, N items, D dim.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Lists:
 
     def take(self, rows: np.ndarray) -> "Lists":
         changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: value.take(rows) if isinstance(value, (Page, LatentState)) else value[rows]
             for name, value in changed.items()
         }

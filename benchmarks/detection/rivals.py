@@ -28,7 +28,7 @@ ROWS = 5_000
 def columns_of(log: Log) -> dict[str, np.ndarray]:
     """Return what the drift tests see: columns of shown items, requests and event values."""
     counts = log.events[log.events[c.EVENT_TYPE] == "click"][c.REQUEST_ID].value_counts()
-    clicks = log.requests[c.REQUEST_ID].map(counts).fillna(0)
+    clicks = log.requests[c.REQUEST_ID].map(counts.to_dict()).fillna(0)
     values = log.events.groupby(c.EVENT_TYPE)[c.VALUE]
     out = {name: log.shown[name].to_numpy(float) for name in NUMERIC}
     out |= {
@@ -120,7 +120,7 @@ def _jensen_shannon(before: np.ndarray, now: np.ndarray) -> float:
     shares = [
         pd.Series(v).value_counts(normalize=True).reindex(names).fillna(0) for v in (before, now)
     ]
-    return float(jensenshannon(*shares))
+    return float(jensenshannon(shares[0].to_numpy(), shares[1].to_numpy()))
 
 
 def _psi(before: np.ndarray, now: np.ndarray) -> float:

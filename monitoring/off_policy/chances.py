@@ -52,10 +52,9 @@ class LoggedLists:
     @property
     def is_epsilon(self) -> np.ndarray:
         """(R,) True for epsilon-greedy, False for softmax."""
-        of_list = np.where(self.is_random, np.nan, self.propensity)
-        with np.errstate(all="ignore"):
-            equal = _filled(np.nanmax, of_list) - _filled(np.nanmin, of_list) < 1e-12
-        return self.is_random.any(axis=1) | equal
+        highest = np.where(self.is_random, -np.inf, self.propensity).max(axis=1)
+        lowest = np.where(self.is_random, np.inf, self.propensity).min(axis=1)
+        return self.is_random.any(axis=1) | (highest - lowest < 1e-12)
 
     @property
     def is_usable(self) -> np.ndarray:
@@ -143,9 +142,3 @@ def _softmax_chances(
     end = times[:, np.where(place[None, :] < place[:, None], place[None, :], place[None, :] + 1)]
     start = np.concatenate([np.zeros((*end.shape[:2], 1)), end[:, :, :-1]], axis=2)
     return np.exp(-weight[:, :, None] * start) - np.exp(-weight[:, :, None] * end)
-
-
-def _filled(function, values: np.ndarray) -> np.ndarray:
-    """Apply a function that ignores NaN to each row; rows without a value give 0."""
-    empty = np.isnan(values).all(axis=1)
-    return function(np.where(empty[:, None], 0.0, values), axis=1)

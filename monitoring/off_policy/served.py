@@ -4,6 +4,7 @@ Shapes: R requests, K positions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def served_lists(traffic: Traffic, *, start: int, end: int, k: int) -> Served:
     fits &= ~rows["forced"].to_numpy() & (rows[c.USER_ID] != ANONYMOUS).to_numpy()
     fits &= rows["items"].to_numpy() >= k
     chosen = np.flatnonzero(fits & rows["explored"].to_numpy())
-    shown = traffic.shown
+    shown: Any = traffic.shown
     shown = shown[shown["request"].isin(chosen) & (shown[c.POSITION] <= k)]
     shown = shown.sort_values(["request", c.POSITION])
 

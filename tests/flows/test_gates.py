@@ -332,7 +332,7 @@ def off_policy(*, low: float = -0.05, refused: str | None = None, explored: int 
 
 def off_policy_gates(found: dict | None, *, status: str = "compared", **config: Any):
     content = about() | {"off_policy": found}
-    content["champion"] |= {"status": status}
+    content["champion"] = dict(content["champion"] or {}) | {"status": status}
     verdict = judged(content, config=CONFIG.model_copy(update=config))
     return [gate for gate in verdict.gates if gate.name == "off-policy"]
 

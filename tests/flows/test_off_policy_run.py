@@ -73,7 +73,8 @@ def home(served_home: Path, world_config: Path, tmp_path_factory: pytest.TempPat
         assert explore(client, np.random.default_rng(0)) == ROUNDS * NUM_USERS
     refresh(world_config, home=home)
     config = home / "challenger.toml"
-    config.write_text(world_toml(world_config.parent, train=TRAIN))
+    text = world_toml(world_config.parent, train=TRAIN)
+    config.write_text(text.replace("[0.55, 0.15, 0.10, 0.10]", "[0.35, 0.15, 0.10, 0.30]"))
     for step in ("train", "evaluate", "package"):
         done = shortlist(step, str(config), "--json", home=home, timeout=600)
         assert done.returncode == 0, done.stderr[-3_000:]
