@@ -50,9 +50,8 @@ class Window:
 
     def deviation(self, name: str) -> float:
         """Return the relative deviation of a figure from the mean of the windows before."""
-        base = np.mean([window["figures"][name][0] for window in self.past])
-        value = self.now["figures"][name][0]
-        return float(value / base - 1) if base and np.isfinite(value) else float("nan")
+        base = float(np.mean([_number(window["figures"][name][0]) for window in self.past]))
+        return _number(self.now["figures"][name][0]) / base - 1 if base else float("nan")
 
 
 def for_bench(file: GuardrailFile) -> GuardrailFile:
@@ -84,7 +83,9 @@ def board_verdict(file: GuardrailFile, window: Window) -> Verdict:
     def measured(row: Guardrail, n: int) -> Estimate:
         of = window.now if n == 0 else window.past[n - 1]
         found = of["figures"].get(row.figure)
-        return NOTHING if found is None else Estimate(found[0], found[1], found[2])
+        if found is None:
+            return NOTHING
+        return Estimate(_number(found[0]), _number(found[1]), found[2])
 
     plain = {name: Figure(value) for name, value in window.now["operation"].items()}
     board = judge_board(file, _nothing(), figures=plain, measured=measured)
@@ -175,6 +176,11 @@ def fault_windows(seed: dict[str, Any], case: dict[str, Any]) -> list[Window]:
     past = [seed["base"][FIRST - n] for n in range(1, PAST + 1)]
     first, second = case["weeks"]
     return [Window(first, past), Window(second, [first, *past[:-1]])]
+
+
+def _number(value: float | None) -> float:
+    """Return a stored figure; JSON has null for NaN."""
+    return float("nan") if value is None else value
 
 
 def _nothing() -> Traffic:
