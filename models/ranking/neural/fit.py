@@ -7,6 +7,7 @@ Shapes: B requests, C candidates, R rows (one per candidate).
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,11 @@ def fit_neural(
     device = options.device
     net = ranker.net.to(device)
     net.prepare(options.generator(name))
+    learned = fingerprint(data.x, data.item_idx, data.label, data.group)
     encoded = _Encoded.of(ranker, data, device=device)
+    # Nothing reads these features any more; they are as large as those of the whole run.
+    data = replace(data, x=np.empty((0, data.x.shape[1]), dtype=np.float32))
+    encoded = encoded._replace(data=data)
     label = torch.from_numpy(data.label).to(device)
     weight = torch.from_numpy(data.user_weights()).to(device)
     position = torch.zeros(len(label), dtype=torch.long)
@@ -93,10 +98,7 @@ def fit_neural(
         config=config.optimiser,
         validate=lambda: math.nan if judged is None else judged.ndcg(ranker),
         options=options,
-        about={
-            "config": config.model_dump(mode="json"),
-            "data": fingerprint(data.x, data.item_idx, data.label, data.group),
-        },
+        about={"config": config.model_dump(mode="json"), "data": learned},
     )
     net.cpu()
     return ranker
