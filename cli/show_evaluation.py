@@ -9,6 +9,7 @@ from cli import show
 from cli.show_off_policy import off_policy
 from cli.show_rerank import rerank_prices
 
+CHAINS = ("chain", "without_refit")
 HEAD_METRICS = ("auc", "gauc", "logloss", "ece", "rmse")
 
 
@@ -42,8 +43,9 @@ def slices(content: dict[str, Any]) -> None:
         if not chain[main]["users"]:
             table.add_row(slice_name, "0")
             continue
-        others = {name: figures[main]["mean"] for name, figures in methods.items()}
-        del others["chain"]
+        others = {
+            name: figures[main]["mean"] for name, figures in methods.items() if name not in CHAINS
+        }
         best = max(others, key=lambda name: others[name])
         cells = [show.interval(chain[name]) for name in names]
         last = f"{best} {others[best]:.3f}"
