@@ -43,6 +43,7 @@ from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.lake import Lake
 from shortlist.metrics import bootstrap_mean, paired_difference
+from shortlist.plain_json import write_json
 from simulation import open_world
 from simulation.behaviour import NO_ITEM, LatentState
 from simulation.oracle import Oracle
@@ -71,7 +72,8 @@ def main() -> None:
     kinds = arguments.rankers.split(",")
     users: list[str] = []
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    sizes = []
+    sizes: list[dict[str, int]] = []
+    result: dict[str, Any] = {}
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             of_seed = measure(Settings(home=folder), arguments.preset, kinds, seed=seed)
@@ -81,21 +83,40 @@ def main() -> None:
             for figure, values in figures.items():
                 found.setdefault(name, {}).setdefault(figure, []).append(values)
         print(f"seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        result = summary(arguments, users, found, sizes, seconds=time.perf_counter() - started)
+        if arguments.out is not None:
+            write_json(arguments.out, result)
+    report(result, arguments.out)
+
+
+def summary(
+    arguments: argparse.Namespace,
+    users: list[str],
+    found: dict[str, dict[str, list[np.ndarray]]],
+    sizes: list[dict[str, int]],
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the figures of all seeds so far.
+
+    Args:
+        found: {training: {figure: values of the requests of each seed}}.
+    """
     joined = {
         name: {figure: np.concatenate(parts) for figure, parts in figures.items()}
         for name, figures in found.items()
     }
     options = f"--preset {arguments.preset} --seeds {arguments.seeds}"
-    result = {
+    return {
         "command": f"shortlist bench shown_labels {options} --rankers {arguments.rankers}",
         **about_machine(),
         "window": "validation",
+        "seeds": len(sizes),
         "sizes": sizes,
         "figures": {name: compare(users, name, joined) for name in joined},
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "peak_gb": peak_gb(),
     }
-    report(result, arguments.out)
 
 
 def compare(
