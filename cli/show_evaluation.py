@@ -75,7 +75,8 @@ def value(content: dict[str, Any]) -> None:
     curve = content["value"]["curve"]
     if curve:
         first = content["value"]["outcome"]
-        table = Table(title=f"From {first} alone to the formula, validation", title_justify="left")
+        window = content["value"]["window"]
+        table = Table(title=f"From {first} alone to the formula, {window}", title_justify="left")
         for name in ("share of the formula", f"{first}@10", "value@10"):
             table.add_column(name, justify="right")
         for point in curve:
@@ -93,6 +94,7 @@ def _heads(heads: dict[str, Any]) -> Table:
     for name in ("training events", *HEAD_METRICS):
         table.add_column(name, justify="right")
     for outcome, head in heads.items():
-        cells = [f"{head[name]:.4f}" if name in head else "" for name in HEAD_METRICS]
+        figures = [head.get(name) for name in HEAD_METRICS]
+        cells = ["" if figure is None else f"{figure:.4f}" for figure in figures]
         table.add_row(outcome, f"{head['training_events']:,}", *cells)
     return table

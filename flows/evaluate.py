@@ -18,7 +18,7 @@ from flows.evaluation.champion import CHAMPION, judge_champion, served_champion
 from flows.evaluation.judge import Lists, evaluation, slices_of
 from flows.evaluation.off_policy import off_policy
 from flows.evaluation.reference_log import reference_log
-from flows.evaluation.requests import REQUESTS, ndcg_of_users, request_figures
+from flows.evaluation.requests import ndcg_of_users, request_figures
 from flows.evaluation.rerank_prices import rerank_prices
 from flows.evaluation.sanity import compare_refit
 from flows.evaluation.value import value_curve, value_figures
@@ -154,7 +154,7 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     per_request = request_figures(
         chain.lists, ticks, run_data.catalogue, counts, slices, config.evaluate
     )
-    write_whole(per_request, run.path / REQUESTS)
+    write_whole(per_request, run.evaluated_requests)
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)

@@ -71,7 +71,7 @@ def promote_release(
         promoted = verdict.passed or forced
         if promoted:
             # Only gates that pass measure the loss of a promotion: a forced one leaves the budget.
-            store.promote(release_id, spent=None if forced else verdict.spent)
+            store.promote(release_id, spent=None if forced or live is not None else verdict.spent)
             reason = f"forced: {force_reason}" if forced else f"{len(verdict.gates)} gates passed"
             write_audit(
                 settings,

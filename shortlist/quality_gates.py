@@ -25,8 +25,8 @@ def judge_quality(
     """Judge quality against the champion; return the gates and the loss budget used afterwards.
 
     Before the first promotion the release is compared with recent popularity instead, and the
-    budget is unchanged. If the champion's recipe can't be fitted, it is too, and the whole budget
-    counts as used: how much the release loses against the champion is unknown.
+    budget is unchanged. The same comparison is made if the champion's recipe can't be fitted; then
+    the whole budget counts as used, because the loss against the champion is unknown.
 
     Args:
         serving: id of the champion; None before the first promotion.
@@ -52,7 +52,7 @@ def judge_quality(
     gate = _not_worse("quality", metric, ahead, config, opponent=opponent, margin=margin)
     value = _value(about, config, opponent=opponent)
     if status in ("none", "untrainable"):
-        used = config.loss_budget if status == "untrainable" else spent
+        used = max(spent, config.loss_budget) if status == "untrainable" else spent
         return [replace(gate, reason=f"{gate.reason}{trade} ({champion['reason']})"), *value], used
     gate = replace(gate, reason=gate.reason + trade)
     change, limit = _change(about, config), config.loss_budget + traded
@@ -93,6 +93,9 @@ def _value(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> list
     The margin is a share of the opponent's value, because the unit of value is the run's.
     """
     if not _has_value(about, opponent):
+        if any(name.startswith("value@") for name in about["metrics"].get("chain", {})):
+            reason = "no paired comparison of value: an earlier version made this release"
+            return [Gate("value", False, None, None, f"{reason}; train a new one")]
         return []
     metric, ahead = _difference(about, opponent, "value")
     margin = _value_margin(about, config, metric, opponent=opponent)
@@ -102,7 +105,15 @@ def _value(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> list
 def _value_margin(
     about: dict[str, Any], config: GatesConfig, metric: str, *, opponent: str
 ) -> float:
-    return config.value_margin * abs(about["metrics"][opponent][metric]["mean"])
+    """Return the margin in units of value.
+
+    Values can cancel (bad grades are negative). If the opponent's value can't be told from 0, the
+    margin is a share of the largest value that its interval allows, so that it isn't 0.
+    """
+    value = about["metrics"][opponent][metric]
+    if value["low"] <= 0 <= value["high"]:
+        return config.value_margin * max(-value["low"], value["high"])
+    return config.value_margin * abs(value["mean"])
 
 
 def _trade(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> tuple[float, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from flows.evaluation.judge import ITEM_SLICES, USER_GROUPS
-from flows.evaluation.requests import DISCOUNTED, OF, REQUESTS
+from flows.evaluation.requests import DISCOUNTED, OF
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from models.data import mean_over_users
@@ -40,7 +40,7 @@ class Evaluated:
 
     @classmethod
     def open(cls, run: Run) -> "Evaluated":
-        path = run.path / REQUESTS
+        path = run.evaluated_requests
         if not path.is_file():
             raise CompareError(
                 f"run {run.run_id} isn't evaluated, or was by an earlier version ({path} is"

@@ -105,7 +105,14 @@ class Slice:
 
 def user_groups(ticks: list[EvaluationBatch]) -> np.ndarray:
     """Return (B,) the group of each request's user, by the length of the history."""
-    events = np.array([len(seen) for tick in ticks for seen in tick.queries.seen])
+    # Where repeats are allowed, `seen` lacks what may be shown again; histories are cut.
+    events = np.array(
+        [
+            max(len(seen), int((history > 0).sum()))
+            for tick in ticks
+            for seen, history in zip(tick.queries.seen, tick.queries.history, strict=True)
+        ]
+    )
     groups = [events == 0, events < LIGHT_HISTORY]
     return np.select(groups, USER_GROUPS[:2], default=USER_GROUPS[2])
 

@@ -12,8 +12,6 @@ from shortlist.catalogue import Catalogue
 from shortlist.metrics import intra_list_diversity, mrr, ndcg, novelty, precision, recall
 from shortlist.value import NAMES, amounts_at, discounted
 
-REQUESTS = "evaluation_requests.parquet"
-"""File in a run's folder with the table of `request_figures`."""
 OF = " of "
 """Separates metric and slice in the name of a column, such as `ndcg@10 of tail_items`."""
 DISCOUNTED = " discounted"

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from flows.validate import ValidateConfig
 from models.index.config import IndexConfig
 from models.ranking.registry import RankerConfig
+from models.ranking.stack import StackConfig
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.new_positions import NewItemsConfig
 from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
@@ -91,6 +92,19 @@ class TrainConfig(Config):
                 f"rerank.vectors needs the source {name}; `sources` has {', '.join(kinds)}: add"
                 f' {{ kind = "{name}" }}, or set rerank.vectors = "categories"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stacks_learn_from_candidates(self) -> "TrainConfig":
+        """A stack trains its members again on parts of the candidates' requests."""
+        labels = {r.kind: getattr(r, "labels", "candidates") for r in self.rankers}
+        for ranker in self.rankers:
+            for member in ranker.members if isinstance(ranker, StackConfig) else ():
+                if labels.get(member, "candidates") != "candidates":
+                    raise ValueError(
+                        f"train.rankers: the stack reads {member}, which has labels ="
+                        f' "{labels[member]}"; want labels = "candidates" for members of a stack'
+                    )
         return self
 
 

@@ -186,6 +186,11 @@ class Run:
         return self.path / "tune"
 
     @property
+    def evaluated_requests(self) -> Path:
+        """The chain's figures of each test request, which `evaluate` writes."""
+        return self.path / "evaluation_requests.parquet"
+
+    @property
     def only_tunes(self) -> bool:
         """Whether `shortlist tune` started the run, and no models were trained in it since."""
         return self.tuning.is_dir() and not (self.path / "about.json").is_file()

@@ -31,7 +31,8 @@ from shortlist.splits import SplitError
 
 
 def empty_folders(run: Run) -> None:
-    """Remove what an interrupted training left, and create the folders of the models."""
+    """Remove what an earlier training of the run left, and create the folders of the models."""
+    run.evaluated_requests.unlink(missing_ok=True)
     for folder in (run.staging, run.trial, run.backtest, run.references):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from flows.runtime.configuration import RunConfig
 from flows.training.assemble import EvaluationBatch, RunData
-from flows.training.shown_lists import SHOWN
+from flows.training.shown_lists import MIN_CHOSEN, SHOWN
 from models.queries import Candidates, Source
 from models.ranking.protocol import Ranker, RankingData, RankingError
 from models.ranking.registry import RankerConfig, fit_ranker, learns_from_shown
@@ -218,6 +218,14 @@ class RankingWindows:
         shown = None
         if SHOWN in ticks:
             shown = assemble_ranking(chain, ticks[SHOWN], gathered[SHOWN])
+            learnable = shown.data.count_learnable()
+            if learnable < MIN_CHOSEN:
+                print(
+                    f"{learnable} shown lists have an item that was chosen and one that wasn't"
+                    f" (known, available, not chosen before), want {MIN_CHOSEN}: rankers learn from"
+                    " the sources' candidates"
+                )
+                shown = None
         return cls(train, valid, shown)
 
     def of_ranker(self, config: RankerConfig) -> RankingData:

@@ -109,6 +109,8 @@ def end_canary(
     compared = {result.name: result for result in board.results if result.arm is not None}
     missing = [name for name, result in compared.items() if result.level == "missing"]
     release_id = config.of(config.challenger).release
+    if all(result.level == "waiting" for result in compared.values()):
+        return f"canary {config.name}: goes on, no guardrail could compare the arms yet"
     if missing or board.decisions or release_id is None:
         why = [*missing, *(d.guardrail for d in board.decisions)]
         return f"canary {config.name}: its time is over, but not promoted: {', '.join(why)}"
@@ -123,7 +125,7 @@ def end_canary(
             note=reason,
             live={name: result.to_json() for name, result in compared.items()},
         )
-    except ReleaseError as error:
+    except (ReleaseError, ConfigError) as error:
         return f"canary {config.name}: its time is over, but not promoted: {error}"
     if not done.promoted:
         why = [f"{gate.name}: {gate.reason}" for gate in done.verdict.gates if not gate.passed]

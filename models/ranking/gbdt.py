@@ -14,14 +14,14 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
   (docs/experiments/ranking.md).
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import Schema
-from models.ranking.shown import Labels, inverse_propensities
+from models.ranking.shown import NEEDS_SHOWN, Labels, inverse_propensities
 from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible, rows_in_batches
 from models.training import TrainingOptions
@@ -50,6 +50,12 @@ class LambdamartConfig(Config):
     max_propensity_weight: float | None = Field(default=None, ge=1)
     """Training on shown lists: each item's weight is its inverse propensity, relative to the median
     and clipped to this. None: all weigh the same."""
+
+    @model_validator(mode="after")
+    def _weighs_what_it_reads(self) -> Self:
+        if self.max_propensity_weight is not None and self.labels == "candidates":
+            raise ValueError(NEEDS_SHOWN)
+        return self
 
 
 MIN_LEAF_SHARE = 1 / 150

@@ -203,11 +203,18 @@ class RankingData:
         """
         return self.take(self.learnable_requests())
 
-    def learnable_requests(self) -> np.ndarray:
-        """Return the numbers of the requests of `learnable`."""
+    def count_learnable(self) -> int:
+        """Return the number of requests of `learnable`, which may be 0."""
+        return int(self._is_learnable().sum())
+
+    def _is_learnable(self) -> np.ndarray:
         owner = np.repeat(np.arange(len(self)), self.group)
         relevant = np.bincount(owner, weights=self.label, minlength=len(self))
-        kept = np.flatnonzero((relevant > 0) & (relevant < self.group))
+        return (relevant > 0) & (relevant < self.group)
+
+    def learnable_requests(self) -> np.ndarray:
+        """Return the numbers of the requests of `learnable`."""
+        kept = np.flatnonzero(self._is_learnable())
         if len(kept) == 0:
             raise RankingError(
                 f"none of {len(self)} requests has both a relevant and an irrelevant candidate;"

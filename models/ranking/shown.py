@@ -7,6 +7,7 @@ import numpy as np
 Labels = Literal["candidates", "shown", "both"]
 """Requests that a ranker is trained on: those of users' events, with all candidates of the sources;
 lists that were shown (docs/ranking.md); or both."""
+NEEDS_SHOWN = 'max_propensity_weight weighs shown lists; want labels = "shown" or "both" with it'
 RIDGE = 1.0
 """Strength of the pull to 0 of a position's bias, which matters for positions with few outcomes."""
 STEPS = 20

@@ -13,10 +13,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.neural.fit import fit_neural
@@ -42,6 +42,12 @@ class StackConfig(Config):
     """Number of groups of users; each is scored by networks that were trained on the others."""
     trees: LambdamartConfig = LambdamartConfig()
     """Hyperparameters of the trees that read the scores."""
+
+    @model_validator(mode="after")
+    def _learns_from_candidates(self) -> Self:
+        if self.trees.labels != "candidates":
+            raise ValueError('trees.labels: a stack learns from candidates; want "candidates"')
+        return self
 
 
 class Stack:

@@ -4,11 +4,12 @@ Each head is a model of boosted trees (LightGBM) over the features of the other 
 that happen or not (click, purchase, return) have the logistic loss, amounts (watch minutes, grades)
 the squared error. Predictions of the former are calibrated by Platt's scaling on validation (Platt
 1999), so that weights mean what they say: a purchase of weight 1 counts ten times a click of weight
-0.1. Weights can be changed without a new training. Separate heads with a formula follow Zhao et al.
-2019; heads share features but no layers.
+0.1. `with_weights` changes the weights of trained heads. Separate heads with a formula follow Zhao
+et al. 2019; heads share features but no layers.
 
-Heads that are trained on shown lists predict outcomes at the first position (`shown.py`). Outcomes
-are more frequent there than among the candidates of a request. So validation scales amounts too.
+Heads that are trained on shown lists (`shown.py`) predict probabilities at the first position.
+Amounts aren't corrected for the position. Outcomes are more frequent in shown lists than among the
+candidates of a request. So validation scales amounts too.
 
 Shapes: R candidates, F features, S outcomes.
 """
@@ -18,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.ranking.head_metrics import (
+    MIN_LABELS,
     auc,
     calibration_error,
     correlation,
@@ -34,7 +36,7 @@ from models.ranking.head_metrics import (
 )
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.requests import Requests
-from models.ranking.shown import Labels, inverse_propensities, position_bias
+from models.ranking.shown import NEEDS_SHOWN, Labels, inverse_propensities, position_bias
 from models.ranking.tree_scores import MAX_LEAVES, TreeScores
 from models.ranking.trees import reproducible, rows_in_batches
 from models.training import TrainingOptions
@@ -65,6 +67,12 @@ class ValueHeadsConfig(Config):
     max_propensity_weight: float | None = Field(default=None, ge=1)
     """Training on shown lists: each item's weight is its inverse propensity, relative to the median
     and clipped to this. None: all weigh the same."""
+
+    @model_validator(mode="after")
+    def _weighs_what_it_reads(self) -> Self:
+        if self.max_propensity_weight is not None and self.labels == "candidates":
+            raise ValueError(NEEDS_SHOWN)
+        return self
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,11 @@ def fit_value_heads(
         if happened < MIN_POSITIVES:
             figures[name] = {"training_events": happened, "head": False}
             continue
+        if train.position is not None and not can_be_calibrated(name, judged):
+            # Shown lists have other frequencies than candidates, so the scale would be wrong.
+            figures[name] = {"training_events": happened, "head": False}
+            print(f"value: no head of {name}: it happened to too few candidates of validation")
+            continue
         head = _fit_head(config, name, sets, label, judged, options)
         if train.position is not None and head.happens:
             bias = position_bias(head.margin(train.x), label, train.position)
@@ -239,7 +252,10 @@ def _fit_head(
     import lightgbm as lgb
 
     happens = OUTCOMES[name].amount is None
-    sets.train.set_label(label).set_init_score(bias)
+    # `set_init_score(None)` would leave the initial scores of the head before this one.
+    sets.train.set_label(label).set_field("init_score", None)
+    if bias is not None:
+        sets.train.set_init_score(bias)
     sets.valid.set_label(judged)
     params = sets.params | {"objective": "binary" if happens else "regression"}
     if not sets.scaled:
@@ -257,6 +273,14 @@ def _fit_head(
     return Head(name, booster.model_to_string(num_iteration=booster.best_iteration), happens)
 
 
+def can_be_calibrated(name: str, label: np.ndarray) -> bool:
+    """Return whether validation has enough labels (R,) to scale the head of an outcome."""
+    if OUTCOMES[name].amount is not None:
+        return True
+    positives = int(label.sum())
+    return min(positives, len(label) - positives) >= MIN_LABELS
+
+
 def calibrated(
     head: Head, data: RankingData, label: np.ndarray, *, rescale: bool = False
 ) -> tuple[Head, dict[str, float]]:
@@ -271,9 +295,11 @@ def calibrated(
     """
     margin = head.margin(data.x)
     if not head.happens:
-        if rescale and np.ptp(margin) > 0:
-            slope, offset = np.polyfit(margin, label, 1)
-            head = replace(head, slope=max(float(slope), 0.0), offset=float(offset))
+        if rescale:
+            slope = np.polyfit(margin, label, 1)[0] if np.ptp(margin) > 0 else 0.0
+            slope = max(float(slope), 0.0)
+            offset = float(label.mean() - slope * margin.mean())
+            head = replace(head, slope=slope, offset=offset)
         error = float(np.sqrt(np.mean((head.expected(data.x) - label) ** 2)))
         return head, {"rmse": round(error, 4), "mean": round(float(label.mean()), 4)}
     users = np.unique(np.asarray(data.users), return_inverse=True)[1]

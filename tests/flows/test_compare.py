@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.evaluation.compare import CompareError, compare_runs
-from flows.evaluation.requests import REQUESTS
 from flows.runtime.configuration import RunConfig
-from flows.runtime.runs import RunError
+from flows.runtime.runs import Run, RunError
 from shortlist.config import Settings
 from shortlist.metrics import coverage_difference, coverage_interval
 
@@ -63,7 +62,7 @@ class Home:
             (path / file).write_text(json.dumps(written))
         pq.write_table(pa.table({"item_id": ["x", "y", "z", "w"]}), path / "items.parquet")
         if figures is not None:
-            pq.write_table(figures, path / REQUESTS)
+            pq.write_table(figures, Run(path).evaluated_requests)
         return name
 
 

@@ -58,12 +58,19 @@ def about(
 
 
 def valued(
-    content: dict[str, Any], *, mean: float, half: float = 0.002, users: int = 200
+    content: dict[str, Any],
+    *,
+    mean: float,
+    half: float = 0.002,
+    users: int = 200,
+    of_opponent: tuple[float, float] = (0.1, 0.02),
 ) -> dict[str, Any]:
-    """Return the content with value@10: that of the opponent is 0.1."""
+    """Return the content with value@10: that of the opponent is 0.1 ± 0.02, if not given."""
     ((opponent, leads),) = content["chain_ahead"].items()
     lead = {"mean": mean, "low": mean - half, "high": mean + half, "users": users}
-    metrics = content["metrics"] | {opponent: {"value@10": {"mean": 0.1}}}
+    center, around = of_opponent
+    value = {"mean": center, "low": center - around, "high": center + around}
+    metrics = content["metrics"] | {opponent: {"value@10": value}}
     return content | {
         "metrics": metrics,
         "chain_ahead": {opponent: leads | {"value@10": lead}},
@@ -286,6 +293,31 @@ def test_thirty_nights_of_small_losses_of_value_stop_at_the_budget():
             spent, promoted = verdict.spent, promoted + 1
     assert promoted == 3  # 3 x .004 = the budget of .012
     assert failed(content, spent=spent) == ["loss budget"]
+
+
+def test_a_value_that_may_be_zero_has_a_margin_of_its_noise():
+    content = about(mean=0.01, half=0.001)
+    # The opponent's value is .002 ± .03, so the margin is 10% of .032.
+    gate = next(
+        gate
+        for gate in judged(valued(content, mean=0.0, of_opponent=(0.002, 0.03))).gates
+        if gate.name == "value"
+    )
+    assert gate.floor == pytest.approx(-0.0032)
+    assert gate.passed
+
+
+def test_a_release_with_value_but_without_its_comparison_is_refused():
+    content = about()
+    content["metrics"] = content["metrics"] | {
+        "chain": content["metrics"]["chain"] | {"value@10": {"mean": 0.1}}
+    }
+    assert failed(content) == ["value"]
+
+
+def test_an_unknown_loss_does_not_give_back_what_was_traded():
+    content = with_status(about(against="recent_popularity", mean=0.2), "untrainable")
+    assert judged(content, spent=0.04).spent == 0.04
 
 
 def trade(ndcg_for_value: float) -> GatesConfig:

@@ -1,5 +1,7 @@
 """Metrics of recommendation lists, with expected values written as arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_slices_split_requests_by_history_and_items_by_popularity():
     # Slices also select from the next sets (items 1, 5 and 2), which MRR uses.
     assert [w.tolist() for w in of_slices["new_users"].next_set] == [[1], [], []]
     assert [w.tolist() for w in of_slices["tail_items"].next_set] == [[1], [], [2]]
+
+
+def test_users_who_may_get_everything_again_are_no_new_users():
+    tick = Tick(seen=[[], []], relevant=[[1], [1]])  # with repeats allowed, nothing is blocked
+    history = np.array([[0] * 30, [4] * 30])
+    tick.queries = replace(tick.queries, history=history)
+    slices = slices_of([tick], np.array([0, 1]), known=np.array([True, True]))
+    assert [w.tolist() for w in slices["new_users"].relevant] == [[1], []]
+    assert [w.tolist() for w in slices["regular_users"].relevant] == [[], [1]]
 
 
 def test_empty_places_are_filled_with_the_fallback_in_its_order_and_nothing_twice():

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from flows.runtime.configuration import TrainConfig
+from models.ranking.gbdt import LambdamartConfig
 from models.ranking.protocol import RankingData, ndcg_of, scores_of
 from models.ranking.registry import fit_ranker
 from models.ranking.shown import inverse_propensities, position_bias
+from models.ranking.stack import StackConfig
+from models.ranking.value_heads import ValueHeadsConfig, fit_value_heads
 from shortlist.value import NAMES
 from tests.models.test_rankers import CONFIGS, OPTIONS, SCHEMA, SIGNAL
 
@@ -54,6 +59,45 @@ def test_a_ranker_does_not_learn_the_order_in_which_items_were_shown(kind):
         np.corrcoef(scores_of(ranker, validation), old)[0, 1] for ranker in (corrected, without)
     ]
     assert abs(follows[0]) < follows[1] - 0.1
+
+
+def test_an_amount_after_a_probability_does_not_learn_the_positions_of_the_latter():
+    train = shown_lists(0, requests=800, biased=True)
+    validation = shown_lists(1, requests=200, biased=False)
+    minutes = NAMES.index("watch_minutes")
+    for data in (train, validation):  # an amount that no feature and no position explains
+        assert data.outcomes is not None
+        data.outcomes[:, minutes] = np.random.default_rng(2).normal(size=len(data.label))
+    config = ValueHeadsConfig(weights={"click": 1.0, "watch_minutes": 1.0}, num_rounds=60)
+    alone = ValueHeadsConfig(weights={"watch_minutes": 1.0}, num_rounds=60)
+    both = fit_value_heads(config, train, validation, OPTIONS).heads[1]
+    single = fit_value_heads(alone, train, validation, OPTIONS).heads[0]
+    assert both.text == single.text
+
+
+def test_settings_without_effect_are_refused():
+    for config in (LambdamartConfig, ValueHeadsConfig):
+        with pytest.raises(ValidationError, match="max_propensity_weight weighs shown lists"):
+            config(max_propensity_weight=10)
+    with pytest.raises(ValidationError, match="a stack learns from candidates"):
+        StackConfig(trees=LambdamartConfig(labels="shown"))
+    rankers = [{"kind": "din", "labels": "shown"}, {"kind": "stack", "members": ["din"]}]
+    with pytest.raises(ValidationError, match="the stack reads din"):
+        TrainConfig.model_validate({"sources": [{"kind": "ease"}], "rankers": rankers})
+
+
+def test_a_rare_outcome_has_no_head_if_its_scale_is_unknown(capsys):
+    train = shown_lists(0, requests=300, biased=True)
+    validation = shown_lists(1, requests=60, biased=False)
+    for data, rows in ((train, 40), (validation, 5)):
+        assert data.outcomes is not None
+        data.outcomes[:rows, NAMES.index("purchase")] = 1
+    config = ValueHeadsConfig(weights={"click": 1.0, "purchase": 1.0}, num_rounds=20)
+    ranker = fit_value_heads(config, train, validation, OPTIONS)
+    assert [head.name for head in ranker.heads] == ["click"]
+    assert "no head of purchase" in capsys.readouterr().out
+    from_candidates = fit_value_heads(config, replace(train, position=None), validation, OPTIONS)
+    assert [head.name for head in from_candidates.heads] == ["click", "purchase"]
 
 
 def test_the_bias_of_positions_is_what_the_items_do_not_explain():
