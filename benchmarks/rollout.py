@@ -86,7 +86,8 @@ def main() -> None:
             *(Policy(text, 1, as_changes(text)) for text in arguments.variant),
         ]
         roll_out(folder, data, policies, until=arguments.until, gated=arguments.gates)
-        result[name] = summary(folder, data, policies, skip=arguments.skip)
+        shown = arguments.preset if name == "shop" else name
+        result[shown] = summary(folder, data, policies, skip=arguments.skip)
         report(result, arguments.out)
 
 
