@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,8 @@ def off_policy(content: dict[str, Any]) -> None:
         table = Table(
             title=f"Estimated {content['outcome']} items per list; ± is half a 95% interval",
             title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
         )
         table.add_column("policy")
         for name in (*METHODS, "could be shown", "worth lists"):
@@ -34,8 +37,10 @@ def off_policy(content: dict[str, Any]) -> None:
         if "lead" in content:
             lead = content["lead"]
             cells = [show.interval(lead[method], sign="+") for method in METHODS]
-            against = {"shown": "what was shown"}.get(content["against"], "the champion")
-            table.add_row(f"challenger minus {against}", *cells, "", "")
+            over = {"shown": "what was shown"}.get(content["against"], "the champion")
+            table.add_row("lead", *cells, "", "")
+            table.caption = f"lead: of the challenger over {over}"
+            table.caption_justify = "left"
         console.print(table)
     if content["refused"] is not None:
         console.print(Text.assemble(("No estimate", "bold"), f": {content['refused']}"))

@@ -12,7 +12,7 @@ MIN_EFFECTIVE = 100.0
 """Minimum effective number of lists; with fewer, normal intervals miss the truth too often."""
 MIN_SUPPORT = 0.95
 """Minimum share of attention on items that could have been shown."""
-EXPLORE = "[explore] in shortlist.toml (docs/reranking.md#exploration)"
+EXPLORE = "[explore] in shortlist.toml, see docs/reranking.md"
 
 
 def problem_of_log(logged: LoggedLists, *, lists: int) -> str | None:

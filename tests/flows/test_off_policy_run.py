@@ -112,11 +112,11 @@ def test_the_command_estimates_the_release_again(home: Path) -> None:
     )
     shown = shortlist("evaluate", "--off-policy", newest, home=home, timeout=600).stdout
     assert "lists have random positions" in shown
-    assert "challenger minus the champion" in shown
+    assert "lead: of the challenger over the champion" in shown
 
 
 def test_a_home_without_explored_lists_is_refused(served_home: Path, tmp_path: Path) -> None:
     home = copy_home(served_home, tmp_path / "home", folders=(*FOLDERS, "runs"))
     done = shortlist("evaluate", "--off-policy", home=home, timeout=600)
     assert done.returncode == 1, done.stderr[-3_000:]
-    assert "switch exploration on" in " ".join(done.stdout.split())
+    assert "serve traffic with exploration switched on" in " ".join(done.stdout.split())
