@@ -18,7 +18,7 @@ def evaluation(content: dict[str, Any]) -> None:
     show.quality(content)
     slices(content)
     value(content)
-    if content["off_policy"]["explored"]:
+    if content["off_policy"]["explored"] or content["off_policy"].get("open"):
         off_policy(content["off_policy"])
     rerank_prices(content["rerank"])
 

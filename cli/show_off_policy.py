@@ -14,9 +14,12 @@ METHODS = ("ips", "snips", "dr")
 def off_policy(content: dict[str, Any]) -> None:
     """Print what each policy's lists would have got, the challenger's lead, or why not."""
     console = show.terminal()
+    younger = ""
+    if content.get("open"):
+        younger = f"; {content['open']:,} younger than {content['hours']:g} hours are open"
     console.print(
         f"Off-policy, test window: {content['explored']:,} of {content['lists']:,} lists have"
-        " random positions"
+        f" random positions{younger}"
     )
     if "policies" in content:
         table = Table(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from prefect import flow, task
 
 from flows.evaluation.alone import fitted_until, judge_sources
-from flows.evaluation.champion import CHAMPION, judge_champion, served_champion
+from flows.evaluation.champion import CHAMPION, judge_champion
 from flows.evaluation.judge import Lists, evaluation, slices_of
 from flows.evaluation.off_policy import off_policy
 from flows.evaluation.reference_log import reference_log
@@ -101,14 +101,13 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     width = max(config.evaluate.ks)
     chain = judge_chain(backtest, ticks, k=width)
     methods = {"chain": chain.lists}
+    champion, served = judge_champion(settings, run, run_data, Recipe.from_json(about["recipe"]))
     if run.is_incremental:
-        champion, served = served_champion(settings, run, run_data)
+        assert served is not None, "an incremental run is compared with its base"
         trial = served
     else:
         trial = load_chain(run.staging, about, sources=run.trial)
         methods[WITHOUT_REFIT] = judge_chain(trial, ticks, k=width).lists
-        recipe = Recipe.from_json(about["recipe"])
-        champion, served = judge_champion(settings, run, run_data, recipe)
     print(f"evaluate: champion {champion.status}: {champion.reason}")
     if served is not None:
         methods[CHAMPION] = judge_chain(served, ticks, k=width).lists

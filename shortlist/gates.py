@@ -48,12 +48,13 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
 def judge_off_policy(about: dict[str, Any], config: GatesConfig) -> list[Gate]:
     """Judge what the lists would have got: not clearly less than the champion's.
 
-    The gate is left out if it is off, or if it isn't required and no list was explored. An estimate
-    that the log doesn't support passes only if the gate isn't required, and says so.
+    The gate is left out if it is off, or if it isn't required and no list was explored. Explored
+    lists whose outcomes are still open count as explored. An estimate that the log doesn't support
+    passes only if the gate isn't required, and says so.
     """
     found = about.get("off_policy")
     is_required = config.off_policy == "required"
-    explored = 0 if found is None else found["explored"]
+    explored = 0 if found is None else found["explored"] + found.get("open", 0)
     if config.off_policy == "off" or (explored == 0 and not is_required):
         return []
     name = "off-policy"

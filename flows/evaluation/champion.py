@@ -52,6 +52,8 @@ def judge_champion(
 ) -> tuple[Champion, Chain | None]:
     """Fit the recipe of the serving release on the run's windows.
 
+    An incremental run is compared with its base as it serves; nothing is fitted.
+
     Args:
         challenger: the recipe of this run.
 
@@ -59,6 +61,8 @@ def judge_champion(
         The champion, and its chain for the test window. The chain is None if there is nothing to
         compare: no release serves, its recipe is unchanged, or it can't be fitted.
     """
+    if run.is_incremental:
+        return served_champion(settings, run, run_data)
     champion, recipe = find_champion(ReleaseStore(settings.releases), challenger)
     if recipe is None:
         return champion, None

@@ -15,8 +15,8 @@ from flows.training.assemble import RunData
 from flows.training.windows import read_windows
 from models.queries import pad_lists
 from models.recommend.chain import Chain
-from monitoring.off_policy.compare import compare_off_policy
-from monitoring.off_policy.served import Served, served_lists
+from monitoring.off_policy.compare import CHALLENGER, compare_off_policy
+from monitoring.off_policy.served import Served, delays_of, served_lists
 from monitoring.off_policy.support import problem_of_log
 from monitoring.traffic.join import join_outcomes
 from shortlist import columns as c
@@ -35,7 +35,8 @@ def off_policy(
     """Estimate what each chain would have got in the test window.
 
     Args:
-        chains: "challenger" and, if it was fitted, "champion"; for the test window.
+        chains: "challenger" and, if it was fitted, "champion"; for the test window. They have the
+            same encoder of user attributes.
 
     Returns:
         The document of `compare_off_policy`, with `window`: start and end in microseconds.
@@ -46,7 +47,7 @@ def off_policy(
     rng = np.random.default_rng([config.seed, *b"off_policy"])
     served = served.sample(MAX_LISTS, rng=rng)
     wanted: dict[str, np.ndarray] = {}
-    if problem_of_log(served.logged, lists=served.lists) is None:
+    if problem_of_log(served) is None:
         print(f"evaluate: {len(served.logged):,} explored lists, judged off-policy")
         wanted = wanted_lists(settings, run, run_data, served, chains, k=k)
     num_items = run_data.catalogue.num_items
@@ -72,6 +73,7 @@ def load_served(settings: Settings, run: Run, run_data: RunData, *, k: int) -> S
         item_counts=np.zeros(run_data.catalogue.num_items + 1),
         target_events=tuple(run.config.data.target_events),
         until=run.data_end,
+        delays=delays_of(start, end),
         list_size=k,
     )
     return served_lists(traffic, start=start, end=end, k=k)
@@ -96,7 +98,10 @@ def wanted_lists(
         list(zip(rows[c.SURFACE], rows[c.DEVICE], strict=True)),
     )
     data = replace(run_data, reads_outcomes=False).with_requests("test", run.config, requests)
-    windows, _ = read_windows(run.states(settings), data, run.config, windows=("test",))
+    profiles = chains[CHALLENGER].profiles
+    windows, _ = read_windows(
+        run.states(settings), data, run.config, windows=("test",), profiles=profiles
+    )
     row_of = {key: row for row, key in enumerate(zip(rows[c.USER_ID], rows["at"], strict=True))}
     wanted = {name: np.zeros((len(rows), k), dtype=np.int64) for name in chains}
     for tick in windows["test"]:

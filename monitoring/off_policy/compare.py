@@ -26,8 +26,14 @@ def compare_off_policy(
     Returns:
         `refused` is why nothing was estimated, or None; docs/off-policy.md lists the other keys.
     """
-    about = {"outcome": OUTCOME, "lists": served.lists, "explored": len(served.logged)}
-    problem = problem_of_log(served.logged, lists=served.lists)
+    about = {
+        "outcome": OUTCOME,
+        "hours": served.hours,
+        "lists": served.lists,
+        "explored": len(served.logged),
+        "open": served.open,
+    }
+    problem = problem_of_log(served)
     if problem is not None:
         return about | {"refused": problem}
     judge = OffPolicy(served.logged, num_items=num_items, seed=seed)

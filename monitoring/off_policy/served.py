@@ -3,14 +3,14 @@
 Shapes: R requests, K positions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from monitoring.off_policy.chances import LoggedLists
-from monitoring.traffic.join import Traffic
+from monitoring.traffic.join import HOUR, Delays, Traffic
 from shortlist import columns as c
 from shortlist.ids import ANONYMOUS
 
@@ -18,6 +18,8 @@ RANDOM_SOURCE = "explore"
 """Source of items that epsilon-greedy drew at random."""
 OUTCOME = "taken"
 """Outcome that is estimated: target events about a shown item within the delay."""
+MIN_HOURS, MAX_HOURS = 1.0, 24.0
+"""Limits of the delay within which an outcome counts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,11 @@ class Served:
     """(R,) rows of `Traffic.requests`."""
     logged: LoggedLists
     lists: int
-    """Number of all lists that could have been explored."""
+    """Number of all lists that could have been explored, with known outcomes."""
+    hours: float = MAX_HOURS
+    """Hours after a request within which an outcome counts."""
+    open: int = 0
+    """Number of explored lists that are younger than this, so their outcomes aren't known."""
 
     @classmethod
     def nothing(cls, *, k: int) -> "Served":
@@ -42,7 +48,19 @@ class Served:
         if len(self.logged) <= size:
             return self
         rows = np.sort(rng.choice(len(self.logged), size=size, replace=False))
-        return Served(self.requests.iloc[rows], self.logged.take(rows), self.lists)
+        return replace(self, requests=self.requests.iloc[rows], logged=self.logged.take(rows))
+
+
+def delays_of(start: int, end: int) -> Delays:
+    """Return the delay of outcomes for lists of a window: half of it, from 1 to 24 hours.
+
+    The test window of an incremental run is often shorter than 24 hours. With a delay of 24 hours
+    all its lists would be open.
+
+    Args:
+        start, end: microseconds; events until the end are known.
+    """
+    return Delays(outcome=float(np.clip((end - start) / 2 / HOUR, MIN_HOURS, MAX_HOURS)))
 
 
 def served_lists(traffic: Traffic, *, start: int, end: int, k: int) -> Served:
@@ -55,12 +73,14 @@ def served_lists(traffic: Traffic, *, start: int, end: int, k: int) -> Served:
         start, end: microseconds; requests at or after `start` and before `end` are used.
     """
     rows = traffic.requests
-    end = min(end, traffic.open_before("outcome"))
     at = rows["at"].to_numpy()
     fits = (at >= start) & (at < end) & (rows["first_position"] == 1).to_numpy()
     fits &= ~rows["forced"].to_numpy() & (rows[c.USER_ID] != ANONYMOUS).to_numpy()
     fits &= rows["items"].to_numpy() >= k
-    chosen = np.flatnonzero(fits & rows["explored"].to_numpy())
+    explored = rows["explored"].to_numpy()
+    is_open = fits & (at >= traffic.open_before("outcome"))
+    fits &= ~is_open
+    chosen = np.flatnonzero(fits & explored)
     shown: Any = traffic.shown
     shown = shown[shown["request"].isin(chosen) & (shown[c.POSITION] <= k)]
     shown = shown.sort_values(["request", c.POSITION])
@@ -76,4 +96,10 @@ def served_lists(traffic: Traffic, *, start: int, end: int, k: int) -> Served:
         is_random=lists(shown[c.SOURCE] == RANDOM_SOURCE),
     )
     usable = np.flatnonzero(logged.is_usable)
-    return Served(rows.iloc[chosen[usable]], logged.take(usable), int(fits.sum()))
+    return Served(
+        rows.iloc[chosen[usable]],
+        logged.take(usable),
+        int(fits.sum()),
+        hours=traffic.delays.outcome,
+        open=int((is_open & explored).sum()),
+    )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from monitoring.off_policy.chances import LoggedLists
 from monitoring.off_policy.estimate import OffPolicy, Value
+from monitoring.off_policy.served import Served
 
 MIN_LISTS = 200
 MIN_OUTCOMES = 10
@@ -15,13 +15,15 @@ MIN_SUPPORT = 0.95
 EXPLORE = "[explore] in shortlist.toml, see docs/reranking.md"
 
 
-def problem_of_log(logged: LoggedLists, *, lists: int) -> str | None:
-    """Return why a log supports no estimate; None if it does.
-
-    Args:
-        logged: the explored lists whose weights are known.
-        lists: number of all lists in the same time.
-    """
+def problem_of_log(served: Served) -> str | None:
+    """Return why a log supports no estimate; None if it does."""
+    logged, lists = served.logged, served.lists
+    if len(logged) == 0 and served.open > 0:
+        return (
+            f"all {served.open:,} lists with random positions are younger than {served.hours:g}"
+            " hours, so what users choose from them isn't known yet; train again when newer events"
+            " have arrived"
+        )
     if lists == 0:
         return (
             "no list was served in this time; serve traffic with exploration switched on"
@@ -33,9 +35,10 @@ def problem_of_log(logged: LoggedLists, *, lists: int) -> str | None:
             f" were not shown; switch exploration on ({EXPLORE}), then train again"
         )
     if len(logged) < MIN_LISTS:
+        younger = f" ({served.open:,} younger ones are open)" if served.open else ""
         return (
-            f"only {len(logged):,} of {lists:,} lists have random positions, want {MIN_LISTS}; wait"
-            f" for more traffic, or raise the share or temperature in {EXPLORE}"
+            f"only {len(logged):,} of {lists:,} lists have random positions{younger}, want"
+            f" {MIN_LISTS}; wait for more traffic, or raise the share or temperature in {EXPLORE}"
         )
     return None
 

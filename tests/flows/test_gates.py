@@ -386,6 +386,15 @@ def test_without_exploration_there_is_no_off_policy_gate_unless_it_is_required()
         assert reason in gate.reason
 
 
+def test_explored_lists_that_are_too_young_are_not_passed_over_in_silence():
+    young = off_policy(refused="all 4,000 lists are younger", explored=0) | {"open": 4_000}
+    (gate,) = off_policy_gates(young)
+    assert gate.passed
+    assert gate.reason == "not judged: all 4,000 lists are younger"
+    (gate,) = off_policy_gates(young, off_policy="required")
+    assert not gate.passed
+
+
 def test_an_estimate_without_support_is_never_a_silent_pass():
     refused = off_policy(refused="challenger: only 40% could have been shown")
     (gate,) = off_policy_gates(refused)

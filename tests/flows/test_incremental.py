@@ -2,17 +2,27 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flows.evaluation.off_policy import wanted_lists
+from flows.judge_off_policy import judge_run
 from flows.runtime.base import Base, IncrementalError, NothingNew, find_base, learned_with
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.runtime.runs import Run
+from flows.training.assemble import load_run_data
+from models.recommend.chain import Chain
+from models.recommend.loading import load_chain
+from monitoring.off_policy.compare import CHALLENGER
+from monitoring.off_policy.served import Served
+from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
@@ -196,6 +206,47 @@ def test_it_is_compared_with_the_release_that_serves_on_events_that_neither_know
     assert {"quality", "loss budget", "sanity: overlap"} <= {
         gate["name"] for gate in learned["summary"]["gates"]
     }
+
+
+def test_it_is_judged_off_policy_against_the_release_that_it_continued(learned):
+    settings = Settings(home=learned["home"])
+    run = Run(settings.runs / learned["summary"]["run_id"])
+    champion = judge_run(settings, run)["champion"]
+    assert champion["status"] == "compared"
+    assert champion["release_id"] == learned["before"].release_id
+
+
+def test_logged_requests_are_ranked_with_the_encoder_of_the_chain(learned):
+    """An increment keeps the encoder of its base; one that is fitted again may have other codes."""
+    seen = []
+
+    class Watched(Chain):
+        def rank(self, queries, items, **options):
+            seen.append(queries.profile)
+            return super().rank(queries, items, **options)
+
+    settings = Settings(home=learned["home"])
+    run = Run(settings.runs / learned["summary"]["run_id"])
+    about = run.read("about.json", made_by="train")
+    chain = load_chain(run.staging, about, sources=run.backtest)
+    values = tuple(names[::-1] for names in chain.profiles.values)
+    profiles = replace(chain.profiles, values=values)
+    watched = Watched(
+        chain.config,
+        sources=chain.sources,
+        ranker=None,
+        catalogue=chain.catalogue,
+        profiles=profiles,
+    )
+    run_data = load_run_data(settings, run)
+    user_ids = ["u1", "u2"]
+    requests = pd.DataFrame({c.USER_ID: user_ids, "at": run.windows["test"][0] + 1})
+    requests = requests.assign(**{c.SURFACE: "home", c.DEVICE: "phone"})
+    served = replace(Served.nothing(k=5), requests=requests)
+    wanted = wanted_lists(settings, run, run_data, served, {CHALLENGER: watched}, k=5)
+    assert (wanted[CHALLENGER] > 0).all()
+    codes = profiles.encode(run_data.attributes[user_id] for user_id in user_ids)
+    assert np.concatenate(seen).tolist() == codes.tolist() == [[2], [1]]
 
 
 def test_new_items_follow_those_of_the_base_and_ranker_files_are_the_same(learned, after):

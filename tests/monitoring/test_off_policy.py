@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monitoring.off_policy.chances import LoggedLists
 from monitoring.off_policy.compare import compare_off_policy
 from monitoring.off_policy.estimate import METHODS, OffPolicy
-from monitoring.off_policy.served import Served, served_lists
+from monitoring.off_policy.served import Served, delays_of, served_lists
 from monitoring.off_policy.support import problem_of_policy
 from monitoring.traffic.join import DAY, HOUR, join_outcomes
 from tests.examples import examples
@@ -172,8 +172,8 @@ def test_items_that_can_not_be_shown_are_noticed():
     assert "[explore]" in reason
 
 
-def compared(logged: LoggedLists, *, lists: int) -> dict:
-    served = Served(requests=None, logged=logged, lists=lists)  # pyright: ignore
+def compared(logged: LoggedLists, *, lists: int, **more: float) -> dict:
+    served = Served(requests=None, logged=logged, lists=lists, **more)  # pyright: ignore
     wanted = {"challenger": np.tile([2, 3], (len(logged), 1))}
     return compare_off_policy(served, wanted, num_items=5, seed=0)
 
@@ -187,6 +187,11 @@ def test_without_support_the_answer_is_a_refusal_that_says_what_to_do():
     assert "switch exploration on" in reason
     few = compared(logged.take(np.arange(50)), lists=70)
     assert "only 50 of 70 lists have random positions, want 200" in few["refused"]
+    young = compared(nothing, lists=70, open=4_000, hours=6.0)
+    assert "all 4,000 lists with random positions are younger than 6 hours" in young["refused"]
+    assert (young["open"], young["hours"]) == (4_000, 6.0)
+    few = compared(logged.take(np.arange(50)), lists=70, open=4_000)
+    assert "random positions (4,000 younger ones are open), want 200" in few["refused"]
     without = replace(logged, reward=np.zeros(logged.reward.shape))
     assert "position 1 has 0 outcomes" in compared(without, lists=2_000)["refused"]
 
@@ -236,7 +241,44 @@ def test_explored_lists_of_the_traffic():
         list_size=2,
     )
     served = served_lists(traffic, start=START, end=START + 10 * DAY, k=2)
-    assert served.lists == 3  # ra, rb, rc; the outcomes of rg are open
+    assert (served.lists, served.open) == (3, 1)  # ra, rb, rc; the outcomes of rg are open
     assert served.requests["request_id"].tolist() == ["ra"]
     assert served.logged.reward[0].tolist() == [0, 1]
     assert served.logged.is_random[0].tolist() == [False, True]
+
+
+def test_outcomes_of_a_short_window_count_within_half_of_it():
+    """The test window of an increment is shorter than 24 hours; its first lists are judged."""
+    window = START, START + 12 * HOUR
+    assert delays_of(*window).outcome == 6
+    assert delays_of(START, START + 30 * DAY).outcome == 24
+    assert delays_of(START, START + HOUR).outcome == 1
+    explored = {"explored": True}
+    requests, shown = tables(
+        [
+            ("ra", "a", START, ["i1", "i2"], explored),
+            ("rb", "b", START + 5 * HOUR, ["i2", "i1"], explored),
+            ("rc", "a", START + 7 * HOUR, ["i2", "i3"], explored),
+        ]
+    )
+    number = shown.schema.get_field_index("propensity")
+    shown = shown.set_column(number, "propensity", [np.full(shown.num_rows, 0.9)])
+    traffic = join_outcomes(
+        requests,
+        shown,
+        event_table(
+            [
+                ("a", "i1", START + 2 * HOUR, None, "ra", "click"),
+                ("b", "i1", START + 11 * HOUR + 1, None, "rb", "click"),  # after the delay
+            ]
+        ),
+        catalogue=SHARED.catalogue,
+        item_counts=SHARED.item_counts,
+        target_events=("click",),
+        until=window[1],
+        delays=delays_of(*window),
+        list_size=2,
+    )
+    served = served_lists(traffic, start=window[0], end=window[1], k=2)
+    assert (served.lists, served.open, served.hours) == (2, 1, 6)
+    assert served.logged.reward.tolist() == [[1, 0], [0, 0]]
