@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, command_line, report
-from benchmarks.detection.faults import FAULTS
+from benchmarks.detection.faults import FAULTS, NOTIFY, ROLL_BACK
 from benchmarks.detection.judge import (
     OF_FAMILY,
     Tuned,
@@ -29,12 +29,13 @@ from benchmarks.detection.judge import (
     tune,
     without_tests,
 )
+from benchmarks.detection.rivals import RIVALS
 from benchmarks.detection.windows import run_seed
 from flows.runtime.configuration import CONFIGS
 from monitoring.board.config import load_board
 from shortlist.plain_json import write_json
 
-TUNED_SEEDS = range(5)
+TUNED_SEEDS, REPORTED_SEEDS = range(5), range(5, 10)
 TUNED_STRENGTHS, STRENGTHS = (0.2, 0.5, 1.0), (0.15, 0.4, 0.9)
 FAMILY = {fault.name: fault.family for fault in FAULTS}
 ACTIONS = {fault.name: fault.actions for fault in FAULTS}
@@ -64,7 +65,7 @@ def judged(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, Any]:
             lost = sum(case["lost"][: 2 if first is None else first + 1]) / 2
             right = None
             if first is not None and verdicts[first].actions:
-                right = bool(verdicts[first].actions & set(ACTIONS[case["fault"]]))
+                right = is_right(verdicts[first].actions, case["fault"])
             alarms = frozenset() if first is None else verdicts[first].alarms
             about = {"fault": case["fault"], "strength": case["strength"]}
             rows.append(
@@ -82,10 +83,16 @@ def judged(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, Any]:
             100 * float(np.mean([bool(v.alarms) for v in quiet])), 2
         ),
         "clean_windows": len(quiet),
-        "wrong_rollbacks": sum("roll_back" in verdict.actions for verdict in quiet),
+        "wrong_rollbacks": sum(ROLL_BACK in verdict.actions for verdict in quiet),
         "harm_until_action": round(float(np.mean([row["lost"] for row in rows])), 4),
         "rows": rows,
     }
+
+
+def is_right(actions: frozenset[str], fault: str) -> bool:
+    """Return whether one action is right for a fault and none is wrong; notify is never wrong."""
+    right = set(ACTIONS[fault])
+    return bool(actions & right) and actions <= right | {NOTIFY}
 
 
 def by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -113,7 +120,16 @@ def _share(rows: list[dict[str, Any]], name: str) -> float | None:
     return round(float(np.mean([row[name] for row in rows])), 4) if rows else None
 
 
-def detectors(tuned: Tuned, diagnose: Callable[[frozenset[str]], str]) -> dict[str, Detector]:
+def judged_rivals(seeds: list[dict[str, Any]]) -> list[str]:
+    """Return the rivals that have a verdict on every window; their package may be missing."""
+    windows = [window for seed in seeds for window in seed["quiet"]]
+    windows += [week for seed in seeds for case in seed["faults"] for week in case["weeks"]]
+    return [name for name in RIVALS if all(name in window["rivals"] for window in windows)]
+
+
+def detectors(
+    tuned: Tuned, diagnose: Callable[[frozenset[str]], str], *, rivals: list[str]
+) -> dict[str, Detector]:
     """Return every detector: the board with tuned limits, the board as configured, and rivals."""
     file = for_bench(load_board(CONFIGS / "guardrails.toml"))
     fixed = without_tests(file)
@@ -127,15 +143,14 @@ def detectors(tuned: Tuned, diagnose: Callable[[frozenset[str]], str]) -> dict[s
 
     def rival(name: str) -> Detector:
         return lambda window: Verdict(
-            frozenset({name}) if window.now["rivals"].get(name) else frozenset()
+            frozenset({name}) if window.now["rivals"][name] else frozenset()
         )
 
-    names = ("evidently defaults", "ks bonferroni", "psi > 0.2", "page-hinkley (river)")
     return {
         "board with tuned limits": with_limits,
         "board": lambda window: board_verdict(file, window),
         "fixed thresholds (today's file)": lambda window: board_verdict(fixed, window),
-    } | {name: rival(name) for name in names}
+    } | {name: rival(name) for name in rivals}
 
 
 def alarm_sets(seeds: list[dict[str, Any]], detect: Detector) -> list[tuple[frozenset[str], str]]:
@@ -150,12 +165,13 @@ def alarm_sets(seeds: list[dict[str, Any]], detect: Detector) -> list[tuple[froz
 def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dict[str, Any]:
     """Tune on some seeds, report the others."""
     limits, margin = tune({seed["seed"]: quiet_windows(seed) for seed in tuning})
-    every = detectors(limits, lambda alarms: "data")
+    rivals = judged_rivals(reported)
+    every = detectors(limits, lambda alarms: "data", rivals=rivals)
     causes = {
         name: fit_causes(alarm_sets(tuning, every[name]))
         for name in ("board with tuned limits", "board")
     }
-    every = detectors(limits, causes["board with tuned limits"])
+    every = detectors(limits, causes["board with tuned limits"], rivals=rivals)
     results = {name: judged(reported, detect) for name, detect in every.items()}
     for name, diagnose in causes.items():
         found = [row for row in results[name]["rows"] if row["found"]]
@@ -165,6 +181,7 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
     return {
         "board": results.pop("board") | {"false_alarms": clean_by_kind(reported, every["board"])},
         "rivals": results,
+        "rivals_left_out": [name for name in RIVALS if name not in rivals],
         "by_fault": {
             "board": faults["board"],
             "board with tuned limits": faults["board with tuned limits"],
@@ -178,7 +195,8 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the measured seeds")
-    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9")
+    default = ",".join(str(seed) for seed in (*TUNED_SEEDS, *REPORTED_SEEDS))
+    parser.add_argument("--seeds", default=default)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

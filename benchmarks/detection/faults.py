@@ -1,4 +1,4 @@
-"""The faults that are injected into recorded logs: 25 in six families, with a strength from 0 to 1.
+"""The faults that are injected into recorded logs: 26 in six families, with a strength from 0 to 1.
 
 A fault changes either the lists, before users react to them, or the log. The strength is the share
 of users, items, requests or events that it hits, or how much it changes them.
@@ -16,6 +16,7 @@ from benchmarks.detection.log import FEATURES, Log, Shop, combined, picked
 from benchmarks.detection.record import SOURCES, Knowledge, Lists, rank
 from monitoring.traffic.join import DAY, HOUR
 from shortlist import columns as c
+from simulation.behaviour import NO_ITEM
 from simulation.world import World
 
 NOTIFY, HOLD, RETRAIN, ROLL_BACK = "notify", "hold", "retrain", "roll_back"
@@ -143,8 +144,8 @@ def wrong_index(at: Context, lists: Lists) -> Lists:
 
 def stale_release(at: Context, lists: Lists) -> Lists:
     """The release is 60 days x strength old: it lacks newer items, and tastes have moved on."""
-    days = round(60 * at.strength)
-    last = at.shop.world.config.days - days
+    today = int(lists.page.at.min() - at.shop.world.start) // DAY
+    last = max(today - round(60 * at.strength), 1)
     noise = at.rng.standard_normal(at.known.taste.shape) / at.known.taste.shape[1] ** 0.5
     old = replace(at.known, taste=at.known.taste + 0.8 * at.strength * noise)
     return ranked_with(at, lists, old, allowed=at.shop.world.items.born < last)
@@ -157,6 +158,21 @@ def old_release(at: Context, log: Log) -> Log:
 def scale_of_embeddings(at: Context, lists: Lists) -> Lists:
     scale = np.where(at.some(len(at.known.vector)), 3.0, 1.0)[:, None]
     return ranked_with(at, lists, replace(at.known, vector=at.known.vector * scale))
+
+
+def failing(at: Context, lists: Lists) -> Lists:
+    """Requests fail, up to one in twenty; their users see nothing."""
+    failed = replace(at, strength=at.strength / 20).some(len(lists))
+    return replace(lists, item=np.where(failed[:, None], NO_ITEM, lists.item))
+
+
+def failed_requests(at: Context, log: Log) -> Log:
+    """Failed requests are counted by the service, and have no line in its log."""
+    answered = (log.requests["items"] > 0).to_numpy()
+    failed = log.requests[c.REQUEST_ID][~answered]
+    log = replace(log, events=log.events[~log.events[c.REQUEST_ID].isin(failed)])
+    rate = log.operation["error_rate"] + 1 - float(answered.mean())
+    return replace(picked(log, answered), operation=log.operation | {"error_rate": rate})
 
 
 def empty_source(at: Context, lists: Lists) -> Lists:
@@ -348,6 +364,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("stale release", "models", (RETRAIN, HOLD), lists=stale_release, log=old_release),
     Fault("scale of embeddings", "models", (HOLD, ROLL_BACK), lists=scale_of_embeddings),
     Fault("empty source", "models", (HOLD, ROLL_BACK), lists=empty_source),
+    Fault("failing requests", "models", (ROLL_BACK, HOLD), lists=failing, log=failed_requests),
     Fault("click-bait ranker", "product", (HOLD, ROLL_BACK), lists=click_bait),
     Fault("popularity collapse", "product", (HOLD, ROLL_BACK), lists=popularity_collapse),
     Fault("category starved", "product", (HOLD, ROLL_BACK), lists=category_starved),

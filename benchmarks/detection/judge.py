@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.detection.windows import FIGURES, FIRST
+from benchmarks.detection.windows import DAILY, FIGURES, FIRST, WEEK
 from monitoring.board.config import Guardrail, GuardrailFile
 from monitoring.board.judge import judge_board
 from monitoring.figures import Figure
@@ -59,6 +59,9 @@ def for_bench(file: GuardrailFile) -> GuardrailFile:
 
     Rows that compare with test lists compare with the windows before, because nothing was trained;
     rows of arms are left out.
+
+    Raises:
+        ValueError: a row has a window that isn't measured.
     """
     rows = []
     for row in file.guardrail:
@@ -67,6 +70,13 @@ def for_bench(file: GuardrailFile) -> GuardrailFile:
             continue
         if row.compare == "reference":
             row = row.model_copy(update={"compare": "previous", "figure": name})
+        daily = row.window_hours == 24 and row.compare == "absolute" and row.figure in DAILY
+        if row.figure in FIGURES and row.window_hours != WEEK and not daily:
+            raise ValueError(
+                f"guardrail '{row.name}': the bench doesn't measure {row.figure} over"
+                f" {row.window_hours:g} hours; want {WEEK:g}, or 24 and compare absolute for"
+                f" {', '.join(DAILY)}"
+            )
         rows.append(row)
     return file.model_copy(update={"guardrail": tuple(rows)})
 
@@ -82,7 +92,7 @@ def board_verdict(file: GuardrailFile, window: Window) -> Verdict:
 
     def measured(row: Guardrail, n: int) -> Estimate:
         of = window.now if n == 0 else window.past[n - 1]
-        found = of["figures"].get(row.figure)
+        found = of["figures" if row.window_hours == WEEK else "daily"].get(row.figure)
         if found is None:
             return NOTHING
         return Estimate(_number(found[0]), _number(found[1]), found[2])

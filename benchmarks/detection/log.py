@@ -22,6 +22,8 @@ from simulation.world import World
 
 TARGETS = ("click",)
 MEAN_MS = 40.0
+USUAL_ERRORS, ERRORS_SPREAD = 0.002, 0.5
+"""Share of requests that usually fail: its median over windows, and the spread of its logarithm."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Log:
     shown: pd.DataFrame  # columns of SHOWN, with the feature columns
     events: pd.DataFrame  # (E,) user_id, item_id, event_type, at, known, value, request_id
     operation: dict[str, float] = field(default_factory=dict)
-    """Figures without requests behind them that a fault sets, e.g. skew_exact_share."""
+    """Figures without requests behind them: `error_rate`, and what a fault sets."""
 
 
 FEATURES = ("liking", "appeal", "quality", "log_price", "age")
@@ -106,7 +108,10 @@ class Shop:
             .reset_index(drop=True)
         )
         events = self._events(outcome, lists, users, number)
-        return Log(requests, shown, events)
+        rate = min(USUAL_ERRORS * rng.lognormal(0, ERRORS_SPREAD), 1.0)
+        return Log(
+            requests, shown, events, {"error_rate": float(rng.binomial(pages, rate) / pages)}
+        )
 
     def _events(
         self, outcome: Outcome, lists: Lists, users: np.ndarray, number: np.ndarray

@@ -24,7 +24,7 @@ SOURCES = ("two_tower", "content", "recent_popularity")
 EACH, K = 30, 10
 """Candidates of each source, and length of a list."""
 USERS, ITEMS = 700, 500
-WARM_DAYS, WEEKS = 7, 8
+WARM_DAYS, WEEKS = 7, 10
 SEEN_DAYS = 28
 
 

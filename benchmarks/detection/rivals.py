@@ -23,6 +23,7 @@ NUMERIC = (*(name for name in FEATURES if name != "age"), c.SCORE)
 """Without the age of items, which grows by nature."""
 OF_REQUEST = ("milliseconds", "clicks", "age_hours")
 ROWS = 5_000
+RIVALS = ("evidently defaults", "ks bonferroni", "psi > 0.2", "page-hinkley (river)")
 
 
 def columns_of(log: Log) -> dict[str, np.ndarray]:

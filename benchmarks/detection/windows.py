@@ -18,7 +18,7 @@ from simulation.oracle import Oracle
 
 FIRST = 5
 """Week in which faults start; the four weeks before are what windows are compared with."""
-QUIET_WEEKS = (5, 6, 7)
+QUIET_WEEKS = range(FIRST, WEEKS)
 BEFORE = 2 * DAY
 """Traffic before a week that is joined with it, because windows end before the newest outcomes."""
 FIGURES = tuple(
@@ -26,6 +26,8 @@ FIGURES = tuple(
     for name, measure in MEASURES.items()
     if measure.days == 0 and measure.delay != "product_return"
 ) + tuple(WHOLE_MEASURES)
+WEEK, DAILY = 168.0, ("skipped_stage_rate", "short_list_rate", "latency_p99")
+"""Hours of a window, and the figures that are also measured over its newest day."""
 
 
 class Bench:
@@ -94,15 +96,18 @@ class Bench:
         return measured | {"rivals": self.rivals.alarms(columns)}
 
     def _measured(self, week: int, log: Log, *, before: Log | None = None) -> dict[str, Any]:
-        """Return the figures of a week, {name: [value, error, users]}."""
+        """Return the figures of a week and of its newest day, {name: [value, error, users]}."""
         end = self.world.midnight(WARM_DAYS + 7 * (week + 1))
         if week > 0:
             log = combined(before or self.clean[week - 1], log)
         traffic = self.shop.join(log, until=end)
         at = traffic.requests["at"].to_numpy()
         traffic = traffic.pick((at >= end - 7 * DAY - BEFORE) & (at < end))
-        found = dict(figures_of(traffic))
-        return {"figures": found, "operation": log.operation | self._operation(traffic, log, end)}
+        return {
+            "figures": dict(figures_of(traffic, FIGURES, days=7)),
+            "daily": dict(figures_of(traffic, DAILY, days=1)),
+            "operation": log.operation | self._operation(traffic, log, end),
+        }
 
     def _operation(self, traffic: Traffic, log: Log, end: int) -> dict[str, float]:
         known = log.events["known"]
@@ -114,19 +119,21 @@ class Bench:
         }
 
 
-def figures_of(traffic: Traffic) -> Iterator[tuple[str, list[float]]]:
-    """Yield each figure of the newest week whose outcomes are known."""
+def figures_of(
+    traffic: Traffic, names: tuple[str, ...], *, days: int
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield figures of the newest days whose outcomes are known."""
     parts: dict[str | None, Traffic] = {}
     at = traffic.requests["at"].to_numpy()
-    for name in FIGURES:
+    for name in names:
         measure = MEASURES.get(name)
         delay = None if measure is None else measure.delay
         if delay not in parts:
             end = traffic.until if delay is None else traffic.open_before(delay)
-            parts[delay] = traffic.pick((at >= end - 7 * DAY) & (at < end))
+            parts[delay] = traffic.pick((at >= end - days * DAY) & (at < end))
         part = parts[delay]
         if name in WHOLE_MEASURES:  # without the jackknife, which takes most of the time
-            yield name, [WHOLE_MEASURES[name].compute(part), 0.0, int(part.user_code.max()) + 1]
+            yield name, [WHOLE_MEASURES[name].compute(part), 0.0, len(np.unique(part.user_code))]
             continue
         found = figure(name, part)
         yield name, [found.value, found.error, found.users]
