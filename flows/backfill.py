@@ -2,10 +2,11 @@
 
 A refresh reads only new files, and rows above the watermark of a database. Rows that were added to
 the past afterwards, or were refused then, are found by a backfill. Events that the lake has are not
-added twice, so a backfill can be repeated, and ranges may overlap.
+added twice, so a backfill can be repeated, and ranges may overlap. Items and users are not read:
+their rows describe the present, and changes of items may have been posted since.
 """
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from prefect import flow
@@ -20,6 +21,7 @@ from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, DatasetError
 from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.validation import ValidateConfig
 
 
 @flow(name="backfill", log_prints=True)
@@ -40,11 +42,11 @@ def backfill_flow(config: str, start: date, end: date) -> dict[str, Any] | State
         ValidationFailed: the events were refused; the flow run ends as Refused.
     """
     settings, run_config = Settings(), load_run_config(config)
-    data = data_between(run_config.data, start=start, end=end)
-    # The age of a batch is no error here.
-    limits = run_config.validation.model_copy(update={"max_age_days": None})
+    data = run_config.data
+    between = range_of(data, start=start, end=end)
     with home_lock(settings, "refresh", what="shortlist backfill", wait_seconds=REFRESH_WAIT):
-        batch = ingest_flow(data)
+        batch = ingest_flow(data, between=between)
+        limits = limits_of_a_range(run_config.validation)
         try:
             done = validate_flow(batch["batch_id"], limits, clock=data.clock)
         except ValidationFailed as error:
@@ -60,8 +62,8 @@ def backfill_flow(config: str, start: date, end: date) -> dict[str, Any] | State
     }
 
 
-def data_between(data: DataConfig, *, start: date, end: date) -> DataConfig:
-    """Return a source that reads everything again, and leaves out events outside of the range.
+def range_of(data: DataConfig, *, start: date, end: date) -> tuple[int, int]:
+    """Return the start of two days in microseconds, UTC.
 
     Raises:
         DatasetError: the source has no history to read, or the range is empty.
@@ -74,19 +76,14 @@ def data_between(data: DataConfig, *, start: date, end: date) -> DataConfig:
         raise DatasetError(
             f"backfill from {start} to {end}: the range is empty, want an end after the start"
         )
-    outside = (
-        f"event_timestamp < TIMESTAMPTZ '{start.isoformat()} 00:00:00+00'",
-        f"event_timestamp >= TIMESTAMPTZ '{end.isoformat()} 00:00:00+00'",
-    )
-    # Another `exclude` gives the source another reading state, so unchanged files are read too.
-    update: dict[str, Any] = {"exclude": (*data.exclude, *outside)}
-    if data.database is not None:
-        tables = {name: getattr(data.database, name) for name in ("interactions", "items", "users")}
-        everything = {"watermark": None, "look_back": None}
-        update["database"] = data.database.model_copy(
-            update={
-                name: None if table is None else table.model_copy(update=everything)
-                for name, table in tables.items()
-            }
-        )
-    return data.model_copy(update=update)
+    first, after = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (start, end))
+    return int(first.timestamp()) * 1_000_000, int(after.timestamp()) * 1_000_000
+
+
+def limits_of_a_range(config: ValidateConfig) -> ValidateConfig:
+    """Return the settings without the least number of rows and the greatest age of a batch."""
+    rules = dict(config.rules)
+    for name, limit in (("volume.rows", "min"), ("time.age_days", "max")):
+        if name in rules:
+            rules[name] = rules[name].model_copy(update={limit: None})
+    return config.model_copy(update={"min_rows": 1, "max_age_days": None, "rules": rules})

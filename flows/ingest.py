@@ -17,27 +17,40 @@ from simulation.source import stage_simulated
 
 
 @flow(name="ingest", log_prints=True)
-def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
+def ingest_flow(
+    data: DataConfig, now: int | None = None, between: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Stage one batch, which `shortlist validate` adds to the lake.
 
     Args:
         now: microseconds, `ingested_at` of rows whose source gives none. None: the current time.
+        between: microseconds: read only events from the first time on and before the second one,
+            also those that were read before. None: read all that is new.
     """
     with home_lock(Settings(), "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
-        return stage_task(data, now)
+        return stage_task(data, now, between)
 
 
 @task(name="stage", **step_options("ingest", hours=2, retried=True))
-def stage_task(data: DataConfig, now: int | None) -> dict[str, Any]:
-    return stage(Settings(), data, now=now)
+def stage_task(
+    data: DataConfig, now: int | None, between: tuple[int, int] | None
+) -> dict[str, Any]:
+    return stage(Settings(), data, now=now, between=between)
 
 
-def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> dict[str, Any]:
+def stage(
+    settings: Settings,
+    data: DataConfig,
+    *,
+    now: int | None = None,
+    between: tuple[int, int] | None = None,
+) -> dict[str, Any]:
     """Do the work of `ingest_flow`, without Prefect and without the home's lock."""
     batch = stage_source(
         data,
         settings,
         now=now or time.time_ns() // 1_000,
+        between=between,
         readers={"simulated": stage_simulated},
     )
     result = {
@@ -55,7 +68,7 @@ def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> di
         + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
         + (f"; {batch.anonymous:,} lists shown to visitors without an id" * bool(batch.anonymous))
     )
-    if skipped := without_look_back(data):
+    if between is None and (skipped := without_look_back(data)):
         print(
             f"ingest: {', '.join(skipped)}: a row that is committed late, below the watermark, is"
             ' never read; set look_back to more than your longest transaction ("10 minutes", or a'

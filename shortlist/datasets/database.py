@@ -52,7 +52,7 @@ def stage_database(stager: Stager) -> None:
         raise SourceUnavailable(f"{_shown(engine)}: {_first_line(error)}") from None
     try:
         for name, table in tables:
-            if table is not None:
+            if table is not None and (name == "interactions" or stager.between is None):
                 marks[name] = _stage(
                     stager, engine, name, table, marks.get(name), config.chunk_rows
                 )
@@ -62,8 +62,7 @@ def stage_database(stager: Stager) -> None:
         raise error_type(f"{_shown(engine)}: {_first_line(error)}") from None
     finally:
         engine.dispose()
-    stager.given = {"watermarks": marks}
-    stager.batch.source = (key, stager.given)
+    stager.remember(key, {"watermarks": marks})
     stager.batch.unchanged = int(not stager.fresh)
     stager.batch.create = ("users",) if config.items is not None else ("items", "users")
 

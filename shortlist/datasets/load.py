@@ -48,6 +48,7 @@ def stage_source(
     settings: Settings,
     *,
     now: int,
+    between: tuple[int, int] | None = None,
     readers: Mapping[str, Load] = MappingProxyType({}),
 ) -> StagedBatch:
     """Read the new rows of a source and stage them as one batch.
@@ -57,6 +58,7 @@ def stage_source(
 
     Args:
         now: microseconds, `ingested_at` of rows whose source gives none.
+        between: microseconds, as in `Stager`; only for files and databases. None: all new rows.
         readers: {source: reader} for sources that other packages provide, e.g. "simulated".
 
     Raises:
@@ -66,7 +68,7 @@ def stage_source(
     if read is None:
         raise DatasetError(f"source '{config.source}' has no reader here: pass one in `readers`")
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
-        stager = Stager(staged, connection, config, settings, now)
+        stager = Stager(staged, connection, config, settings, now, between)
         read(stager)
         complete(stager)
         batch = stager.batch
@@ -77,6 +79,7 @@ def stage_source(
         if config.source not in ("service", "commands"):
             batch.hold_back, batch.target_events = config.hold_back, config.target_events
         about = [config.model_dump_json(), *sorted(stager.fresh)]
+        about += [] if between is None else [f"between {between}"]
         batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
         finish_batch(staged, settings.lake, batch)
     return batch

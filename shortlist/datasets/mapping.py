@@ -5,8 +5,11 @@ added to the column `faults`; validation decides what happens to the row. The co
 holds the unchanged row.
 """
 
+from collections.abc import Sequence
+
 from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS
+from shortlist.counting import LIKE_ID
 from shortlist.datasets.cells import (
     Column,
     attributes_sql,
@@ -17,13 +20,70 @@ from shortlist.datasets.cells import (
     text_sql,
     time_sql,
 )
-from shortlist.datasets.config import OPERATION, InteractionFile, ItemFile, UserFile
+from shortlist.datasets.config import OPERATION, DataConfig, InteractionFile, ItemFile, UserFile
 from shortlist.datasets.identity import derived_id
 from shortlist.datasets.lists import categories_sql
 from shortlist.datasets.readers import Raw
 from shortlist.lake.engine import name, quoted
 
 TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
+
+
+def staged_events_sql(
+    raw: Raw,
+    table: InteractionFile,
+    config: DataConfig,
+    *,
+    source: str,
+    where: str,
+    now: int,
+    between: tuple[int, int] | None = None,
+) -> str:
+    """Return a SELECT of the rows of one file as they are staged.
+
+    The rows are mapped to the contract. The column `excluded` marks those that match `[data]
+    exclude` or are outside of `between`, and likes derived from ratings are added.
+    """
+    query = events_sql(raw, table, source=source, where=where, now=now)
+    excluded = excluded_sql(config.exclude)
+    if between is not None:
+        time = f"epoch_us({c.EVENT_TIMESTAMP})"
+        # A row without a valid time is outside.
+        inside = f"coalesce({time} >= {between[0]} AND {time} < {between[1]}, false)"
+        excluded = f"{excluded} OR NOT {inside}"
+    query = f"SELECT *, {excluded} AS excluded FROM ({query})"
+    if config.like_threshold is not None:
+        query = _with_likes(query, config.like_threshold)
+    return query
+
+
+def excluded_sql(exclude: Sequence[str]) -> str:
+    """Return an SQL condition that is true if a row meets a condition of `exclude`.
+
+    A condition that is NULL counts as false.
+    """
+    rules = " OR ".join(f"coalesce(({condition}), false)" for condition in exclude)
+    return f"({rules})" if rules else "false"
+
+
+def _with_likes(query: str, threshold: float) -> str:
+    """Return a query that adds a `like` after every rating of at least `threshold`.
+
+    It is the SQL counterpart of `counting.with_like`.
+    """
+    liked = (
+        f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"
+        f" AND {OPERATION} = 'insert'"
+    )
+    return f"""
+        SELECT * EXCLUDE (copy_number) REPLACE (
+            CASE copy_number WHEN 1 THEN 'like' ELSE event_type END AS event_type,
+            CASE copy_number WHEN 1 THEN event_id || '{LIKE_ID}' ELSE event_id END AS event_id
+        ) FROM (
+            SELECT *, unnest(CASE WHEN {liked} THEN [0, 1] ELSE [0] END) AS copy_number
+            FROM ({query})
+        )
+    """
 
 
 def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now: int) -> str:

@@ -14,9 +14,8 @@ from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS
 from shortlist.counting import INBOX
 from shortlist.datasets.config import InteractionFile
-from shortlist.datasets.mapping import events_sql
+from shortlist.datasets.mapping import events_sql, excluded_sql
 from shortlist.datasets.readers import objects_of
-from shortlist.datasets.staging import excluded_sql
 from shortlist.lake.engine import name, quoted
 
 RECEIVED_AT = "received_at"

@@ -61,6 +61,5 @@ def stage_sequences(stager: Stager) -> None:
             rejects=True,
         )
         stager.events(raw, table, file=file)
-    stager.given = {"files": seen}
-    stager.batch.source = (key, stager.given)
+    stager.remember(key, {"files": seen})
     stager.batch.create = ("items", "users")

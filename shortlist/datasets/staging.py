@@ -7,7 +7,7 @@ checks the batch and adds its good rows to the lake.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import duckdb
 import pyarrow as pa
 
 from shortlist.config import Settings
-from shortlist.counting import LIKE_ID
 from shortlist.datasets.config import (
     OPERATION,
     DataConfig,
@@ -28,7 +27,7 @@ from shortlist.datasets.config import (
 )
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile, locate
-from shortlist.datasets.mapping import events_sql, items_sql, users_sql
+from shortlist.datasets.mapping import items_sql, staged_events_sql, users_sql
 from shortlist.datasets.prepare import MIXED_LINES, prepared, with_one_line_end
 from shortlist.datasets.readers import Raw, collect_rejects, open_raw
 from shortlist.lake.engine import quoted
@@ -48,6 +47,11 @@ class Stager:
     config: DataConfig
     settings: Settings
     now: int
+    between: tuple[int, int] | None = None
+    """Microseconds: read only events from the first time on and before the second one, whatever was
+    read before, and no items and users; such a batch leaves no reading state. None: read all that
+    is new.
+    """
     batch: StagedBatch = field(default_factory=lambda: StagedBatch(batch_id=""))
     given: dict[str, Any] = field(default_factory=dict)
     """Reading state of the source after this batch (fingerprints, watermarks), for the next run."""
@@ -60,7 +64,15 @@ class Stager:
         Args:
             key: result of `key`.
         """
+        if self.between is not None:
+            return {}
         return current_manifest(self.settings.lake).sources.get(key, {})
+
+    def remember(self, key: str, state: dict[str, Any]) -> None:
+        """Store the source's reading state after this batch, for the next run."""
+        self.given = state
+        if self.between is None:
+            self.batch.source = (key, state)
 
     def key(self, description: Any) -> str:
         """Return the key of a source's reading state: a hash of its mapping and rules.
@@ -78,7 +90,13 @@ class Stager:
         """
         source = file.label or Path(file.name).name
         query = staged_events_sql(
-            raw, table, self.config, source=source, where=file.name, now=self.now
+            raw,
+            table,
+            self.config,
+            source=source,
+            where=file.name,
+            now=self.now,
+            between=self.between,
         )
         part, mapping = self.staged.next_part("interactions"), self._mapping(raw, table, file)
         rows = self._copy(query, part, file=file, table="interactions", mapping=mapping)
@@ -138,56 +156,12 @@ class Stager:
         if tables == [(0,)]:
             return 0
         found = collect_rejects(self.connection, file, table)
-        if found is None:
+        if found is None or self.between is not None:  # the time of such a line isn't known
             return 0
         numbers = pa.array([mapping] * found.num_rows, pa.int64())
         column = found.schema.get_field_index("mapping")
         self.staged.rejected.append(found.set_column(column, "mapping", numbers))
         return found.num_rows
-
-
-def staged_events_sql(
-    raw: Raw, table: InteractionFile, config: DataConfig, *, source: str, where: str, now: int
-) -> str:
-    """Return a SELECT of the rows of one file as they are staged.
-
-    The rows are mapped to the contract. The column `excluded` marks those that match `[data]
-    exclude`, and likes derived from ratings are added.
-    """
-    query = events_sql(raw, table, source=source, where=where, now=now)
-    query = f"SELECT *, {excluded_sql(config.exclude)} AS excluded FROM ({query})"
-    if config.like_threshold is not None:
-        query = _with_likes(query, config.like_threshold)
-    return query
-
-
-def excluded_sql(exclude: Sequence[str]) -> str:
-    """Return an SQL condition that is true if a row meets a condition of `exclude`.
-
-    A condition that is NULL counts as false.
-    """
-    rules = " OR ".join(f"coalesce(({condition}), false)" for condition in exclude)
-    return f"({rules})" if rules else "false"
-
-
-def _with_likes(query: str, threshold: float) -> str:
-    """Return a query that adds a `like` after every rating of at least `threshold`.
-
-    It is the SQL counterpart of `counting.with_like`.
-    """
-    liked = (
-        f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"
-        f" AND {OPERATION} = 'insert'"
-    )
-    return f"""
-        SELECT * EXCLUDE (copy_number) REPLACE (
-            CASE copy_number WHEN 1 THEN 'like' ELSE event_type END AS event_type,
-            CASE copy_number WHEN 1 THEN event_id || '{LIKE_ID}' ELSE event_id END AS event_id
-        ) FROM (
-            SELECT *, unnest(CASE WHEN {liked} THEN [0, 1] ELSE [0] END) AS copy_number
-            FROM ({query})
-        )
-    """
 
 
 def _read_error(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exception:
@@ -215,7 +189,7 @@ def stage_files(stager: Stager, files: FilesConfig) -> None:
         for file in _new(stager, table, f"events{number}", known, seen):
             stage_event_file(stager, table, file)
     for name, table in (("items", files.items), ("users", files.users)):
-        if table is None:
+        if table is None or stager.between is not None:
             continue
         unchanged = stager.batch.unchanged
         fresh = _new(stager, table, name, known, seen)
@@ -224,8 +198,7 @@ def stage_files(stager: Stager, files: FilesConfig) -> None:
         if isinstance(table, ItemFile) and table.complete and OPERATION not in table.columns:
             all_read = bool(fresh) and stager.batch.unchanged == unchanged
             stager.batch.whole_catalogue = all_read and stager.config.source == "files"
-    stager.given = {"files": seen}
-    stager.batch.source = (key, stager.given)
+    stager.remember(key, {"files": seen})
     stager.batch.create = ("users",) if files.items is not None else ("items", "users")
 
 

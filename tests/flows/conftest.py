@@ -78,9 +78,14 @@ class House:
         events: Sequence[dict[str, Any] | str] = GOOD_EVENTS,
         items: Sequence[dict[str, Any] | str] = GOOD_ITEMS,
         users: Sequence[dict[str, Any] | str] = GOOD_USERS,
+        between: tuple[int, int] | None = None,
         **data: Any,
     ) -> str:
-        """Stage rows and return the batch id; a row that is a string is written unchanged."""
+        """Stage rows and return the batch id; a row that is a string is written unchanged.
+
+        Args:
+            between: as for `stage_source`.
+        """
         files = {}
         for name, rows in (("interactions", events), ("items", items), ("users", users)):
             if not rows:
@@ -93,7 +98,8 @@ class House:
             if name == "items":
                 files[name]["complete"] = self.complete
         config = DataConfig.model_validate({"source": "files", "files": files} | data)
-        self.batch_id = stage_source(config, self.settings, now=START + 1_000 * DAY).batch_id
+        now = START + 1_000 * DAY
+        self.batch_id = stage_source(config, self.settings, now=now, between=between).batch_id
         return self.batch_id
 
     def validate(self, *rows: Any, config: ValidateConfig = GENEROUS, **data: Any) -> Any:
