@@ -42,10 +42,14 @@ class Increment:
     """Factor of the learning rate of a full training."""
 
     def optimiser(self, config: "OptimiserConfig") -> "OptimiserConfig":
-        """Return the optimiser settings for an increment, from those of a full training."""
+        """Return the optimiser settings for an increment, from those of a full training.
+
+        There is no warm-up, which would take longer than a small increment.
+        """
         return config.model_copy(
             update={
                 "learning_rate": config.learning_rate * self.learning_rate,
+                "warmup_steps": 0,
                 "schedule": "constant",
             }
         )
@@ -53,6 +57,10 @@ class Increment:
     def options(self, options: "TrainingOptions") -> "TrainingOptions":
         """Return the options for an increment, from those of a full training."""
         return replace(options, epochs=self.epochs, checkpoints=None)
+
+    def has_new(self, time: np.ndarray) -> bool:
+        """Return whether any of the examples is new; `time` as for `examples`."""
+        return bool((time >= self.since).any())
 
     def examples(self, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the examples of an epoch: all new ones and a sample of the older ones.

@@ -62,7 +62,7 @@ SourceConfig = Annotated[
 
 
 CONTINUED, EXTENDED, FITTED_AGAIN = "continued", "extended by new items", "fitted again"
-"""What incremental training does with a source, as the manifest says it."""
+"""What incremental training does with a source; neural ones without new examples are extended."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,6 @@ class Entry:
     advance: Callable[[Any, TrainingData, Increment, TrainingOptions], Source] | None = None
     """Returns a trained source after an incremental training. None: it is fitted again on all data,
     which is cheap."""
-    how: str = FITTED_AGAIN
 
 
 SOURCES: dict[str, Entry] = {
@@ -84,13 +83,13 @@ SOURCES: dict[str, Entry] = {
     "item_knn": Entry(fit_item_knn, ItemKNN.load),
     "ease": Entry(fit_ease, Ease.load),
     "ials": Entry(fit_ials, Ials.load),
-    "two_tower": Entry(fit_two_tower, load_two_tower, continue_two_tower, CONTINUED),
+    "two_tower": Entry(fit_two_tower, load_two_tower, continue_two_tower),
     **{
-        kind: Entry(fit_sequence, partial(load_sequence, kind), continue_sequence, CONTINUED)
+        kind: Entry(fit_sequence, partial(load_sequence, kind), continue_sequence)
         for kind in ARCHITECTURES
     },
     "audience": Entry(fit_audience, Audience.load),
-    "content": Entry(fit_content, load_content, extend_content, EXTENDED),
+    "content": Entry(fit_content, load_content, extend_content),
 }
 BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")
 """Source types that evaluation tables use as baselines."""
@@ -160,6 +159,13 @@ def advance(
     if entry.advance is None:
         return refit(config, data, options, frozen=frozen)
     return entry.advance(source, data, increment, options)
+
+
+def how_advanced(kind: str, source: Source) -> str:
+    """Return what an incremental training did with a source of type `kind`, for the manifest."""
+    if SOURCES[kind].advance is None:
+        return FITTED_AGAIN
+    return EXTENDED if getattr(source, "history", None) is None else CONTINUED
 
 
 def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:

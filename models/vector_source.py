@@ -80,7 +80,8 @@ class VectorSource:
         Args:
             model: a module in evaluation mode.
             item_vectors: (N + 1, D) float32, the same as in `index`.
-            history: summary of the training run; None for a loaded source.
+            history: summary of the training run; None for a loaded source, and after an increment
+                without a new example.
         """
         self.name = name
         self.config = config
@@ -102,7 +103,7 @@ class VectorSource:
         *,
         config: Config,
         model: VectorModel,
-        history: TrainingHistory,
+        history: TrainingHistory | None,
         index: IndexConfig | None = None,
     ) -> "VectorSource":
         """Build a source from a trained module: compute its item vectors and index them."""

@@ -96,13 +96,16 @@ def train_incrementally(
         "about.json",
         about
         | {
-            "fitted": fitted_incrementally(run_data, base, list(refitted)),
+            "fitted": fitted_incrementally(
+                run_data, base, {kind: figure["how"] for kind, figure in refitted.items()}
+            ),
             "training": {
                 "mode": "incremental",
                 "base": base.release.release_id,
                 "since": base.data_end,
                 "increments": about["training"].get("increments", 0) + 1,
                 "full": about["training"].get("full", base.release.release_id),
+                "full_data_end": about["training"].get("full_data_end", base.data_end),
             },
             "refit": {
                 "seconds": {kind: figure["seconds"] for kind, figure in refitted.items()},
@@ -126,22 +129,24 @@ def train_incrementally(
 
 
 def fitted_incrementally(
-    run_data: RunData, base: Base, sources: list[str]
+    run_data: RunData, base: Base, sources: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Return {part of the release: what it was fitted on, how, and from which release it started}.
+
+    Args:
+        sources: {source: what was done with it, see `registry.how_advanced`}.
 
     The entries are those of `fitted_on`, with `how`, and `started_from` for parts of the base.
     """
     before, release_id = base.release.about["fitted"], base.release.release_id
-    fitted = fitted_on(run_data, sources)
+    fitted = fitted_on(run_data, list(sources))
     new = int(np.count_nonzero(run_data.time >= base.data_end))
-    for kind in sources:
-        entry = registry.SOURCES[kind]
-        fitted[kind]["how"] = entry.how
-        if entry.advance is not None:
+    for kind, how in sources.items():
+        fitted[kind]["how"] = how
+        if how == registry.CONTINUED:
             fitted[kind] |= {"started_from": release_id, "new_events": new}
-        if entry.how == registry.EXTENDED:
-            fitted[kind] = before[kind] | {"how": entry.how, "started_from": release_id}
+        if how == registry.EXTENDED:
+            fitted[kind] = before[kind] | {"how": how, "started_from": release_id}
     for part in ("ranker", "profiles"):
         fitted[part] = before[part] | {"how": "reused", "started_from": release_id}
     return fitted

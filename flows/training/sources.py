@@ -139,6 +139,7 @@ def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]
             frozen=job.frozen or {},
             increment=job.increment,
         )
+        figures["how"] = registry.how_advanced(job.config.kind, source)
     elif job.frozen is None:
         source = registry.fit(job.config, job.data, job.validation, options)
         figures["validation_ndcg@10"] = round(job.validation.ndcg(source), 4)

@@ -16,7 +16,8 @@ def continue_two_tower(
 ) -> VectorSource:
     """Train a source further on new requests and a sample of older ones; return the new source.
 
-    The standardisation of features and the codes of user attributes stay as they are.
+    The standardisation of features and the codes of user attributes stay as they are. Without a new
+    request, the weights stay too.
 
     Raises:
         SourceError: the item tower reads content, and the source was saved without its encoder.
@@ -42,22 +43,23 @@ def continue_two_tower(
         profile_cardinalities=trained.profile_cardinalities,
         content=content,
         widths=trained.widths,
-    )
+    ).to(options.device)
     prepare(model, options.generator("two_tower weights"))
     load_grown(model, trained)
-    model.to(options.device)
     rng = options.rng("two_tower batches")
     examples = RequestExamples(data, max_history=config.max_history, rng=rng, increment=increment)
-    gentle = config.model_copy(update={"optimiser": increment.optimiser(config.optimiser)})
-    history = train_on_requests(
-        model,
-        examples,
-        name="two_tower",
-        config=gentle,
-        validation=Validation([]),
-        options=increment.options(options),
-    )
+    history = None
+    if increment.has_new(examples.at):
+        gentle = config.model_copy(update={"optimiser": increment.optimiser(config.optimiser)})
+        history = train_on_requests(
+            model,
+            examples,
+            name="two_tower",
+            config=gentle,
+            validation=Validation([]),
+            options=increment.options(options),
+        )
     model.encoder = trained.encoder
     return VectorSource.build(
-        "two_tower", config=config, model=model.cpu(), history=history, index=options.index
+        "two_tower", config=config, model=model.eval().cpu(), history=history, index=options.index
     )

@@ -11,7 +11,7 @@ from models.content.vectors import content_vectors
 from models.data import TrainingData, Validation, fingerprint
 from models.incremental import Increment, load_grown
 from models.layers import prepare, scale_down_residuals
-from models.sequence.batches import SequenceData
+from models.sequence.batches import SequenceData, next_sets
 from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
 from models.sequence.sasrec import SasrecConfig, SasrecEncoder
@@ -174,6 +174,8 @@ def continue_sequence(
 ) -> VectorSource:
     """Train a source further on windows with new events and a sample of older ones.
 
+    Without a new event to predict, its weights stay.
+
     Raises:
         SourceError: the content vectors of the catalogue have another width than in training.
     """
@@ -188,17 +190,26 @@ def continue_sequence(
         )
     model = _untrained(config, data, options, content=content)
     load_grown(model, trained)
-    history = _train(
-        model,
-        data,
-        optimiser=increment.optimiser(config.optimiser),
-        validate=lambda _: math.nan,
-        options=increment.options(options),
-        increment=increment,
-    )
+    history = None
+    if increment.has_new(target_times(data, learn_start=config.learn_start)):
+        history = _train(
+            model,
+            data,
+            optimiser=increment.optimiser(config.optimiser),
+            validate=lambda _: math.nan,
+            options=increment.options(options),
+            increment=increment,
+        )
     return VectorSource.build(
-        config.kind, config=config, model=model.cpu(), history=history, index=options.index
+        config.kind, config=config, model=model.eval().cpu(), history=history, index=options.index
     )
+
+
+def target_times(data: TrainingData, *, learn_start: bool) -> np.ndarray:
+    """Return the times of the events that states predict, microseconds."""
+    low, high = next_sets(data)
+    first = np.arange(len(low)) == data.offsets[data.user_row]
+    return data.time[low[(low < high) & (learn_start | ~first)]]
 
 
 def load_sequence(kind: str, folder: Path, catalogue: Catalogue) -> VectorSource:

@@ -1,5 +1,7 @@
 """Incremental training: trained sources learn new events and items, and keep what they knew."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from models import registry
 from models.content.config import ContentFeatures
 from models.data import TrainingData, Validation
 from models.incremental import Increment, grown_rows
-from models.training import TrainingOptions
+from models.retrieval import continue_two_tower
+from models.sequence.fit import target_times
+from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError
 from shortlist.catalogue import Catalogue
 from tests.models.small_data import START, catalogue_of, queries_of, state_of, training_data
@@ -172,6 +176,62 @@ def test_an_epoch_has_all_new_examples_and_a_sample_of_the_old(times, since, rep
     assert set(new) <= set(chosen)
     old = len(times) - len(new)
     assert len(chosen) - len(new) == min(old, round(replay * len(new)))
+
+
+@pytest.mark.parametrize("kind", ["two_tower", "gru"])
+def test_without_a_new_example_a_source_only_gets_the_new_items(kind, growing, options, tmp_path):
+    """Two new purchases, e.g., of users without another event, or both a repeat."""
+    config, source = growing.fit(kind, options)
+    increment = Increment(since=int(growing.data.time.max()) + 1)
+    frozen = registry.frozen(source)
+    source.save(tmp_path)
+    loaded = registry.load(kind, tmp_path, growing.before)
+    done = registry.advance(
+        loaded, config, growing.data, options, frozen=frozen, increment=increment
+    )
+    np.testing.assert_array_equal(done.item_vectors[: OLD + 1], loaded.item_vectors)
+    assert done.item_vectors[OLD + 1 :].any(1).all()
+    assert registry.how_advanced(kind, done) == registry.EXTENDED
+    seen = np.nan_to_num(done.query_vectors(growing.old_queries))
+    np.testing.assert_allclose(seen, loaded.query_vectors(growing.old_queries), atol=1e-6)
+
+
+@pytest.mark.parametrize("learn_start", [True, False])
+def test_the_events_that_states_predict_are_those_with_an_earlier_moment(growing, learn_start):
+    histories = [[1, 2, 3], [4], [5, 6]]
+    data = training_data(growing.after, histories)
+    data = dataclasses.replace(data, time=np.array([1, 1, 2, 9, 3, 3]))
+    expected = [1, 2, 2, 9, 3] if learn_start else [2, 2]
+    assert target_times(data, learn_start=learn_start).tolist() == expected
+
+
+def test_an_increment_has_no_warm_up():
+    config = OptimiserConfig(learning_rate=0.1, warmup_steps=50, schedule="cosine")
+    gentle = Increment(since=0).optimiser(config)
+    assert gentle.rate(step=1, epoch=0) == gentle.rate(step=99, epoch=1) == 0.1 * 0.5
+
+
+def test_a_two_tower_gets_its_first_weights_on_its_device(growing, options, tmp_path, monkeypatch):
+    """The device `meta` stands for a GPU, whose random generator can't fill weights elsewhere."""
+    config, source = growing.fit("two_tower", options)
+    source.save(tmp_path)
+    loaded = registry.load("two_tower", tmp_path, growing.before)
+    devices = []
+
+    class Reached(Exception):
+        pass
+
+    def prepare(model, generator):
+        devices.extend(parameter.device.type for parameter in model.parameters())
+        raise Reached
+
+    monkeypatch.setattr(continue_two_tower, "prepare", prepare)
+    monkeypatch.setattr(TrainingOptions, "generator", lambda *_: None)
+    on_meta = dataclasses.replace(options, device="meta")
+    increment = Increment(since=SINCE)
+    with pytest.raises(Reached):
+        registry.advance(loaded, config, growing.data, on_meta, frozen={}, increment=increment)
+    assert set(devices) == {"meta"}
 
 
 def test_grown_rows_end_with_zeros():
