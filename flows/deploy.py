@@ -8,11 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from flows.operations.automations import automation_names, create_automations
 from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
@@ -40,6 +45,8 @@ class DeployError(RuntimeError):
 
 def deploy_all(config: Path | str) -> dict[str, Any]:
     """Register the deployments of prefect.yaml and their automations, or update them.
+
+    Deployments of this home that the file no longer has are deleted.
 
     Args:
         config: the run's TOML file; the trainings get its content as their typed parameter.
@@ -85,8 +92,11 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
             print(f"deploy: work pool '{pool}' created")
     _set_variables(variables, home_name=settings.home_name)
-    _prefect_deploy(url, write_prefect_file(settings))
+    prefect_file = write_prefect_file(settings)
+    _prefect_deploy(url, prefect_file)
     with get_client(sync_client=True) as client:
+        for name in remove_former(client, settings, prefect_file):
+            print(f"deploy: '{name}' of an earlier version is deleted")
         notified = create_automations(client, settings, pool=pool)
     deployments = deployments_of(settings)
     print(f"deploy: {', '.join(deployments)} on {url}")
@@ -117,6 +127,23 @@ def write_prefect_file(settings: Settings) -> Path:
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def remove_former(client: "SyncPrefectClient", settings: Settings, prefect_file: Path) -> list[str]:
+    """Delete the deployments of a home that aren't in its prefect.yaml; return their names."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    listed = yaml.safe_load(prefect_file.read_text(encoding="utf-8"))["deployments"]
+    kept = {(one["name"], one["entrypoint"]) for one in listed}
+    tags = DeploymentFilterTags(all_=["shortlist", f"home:{settings.home_name}"])
+    former = [
+        one
+        for one in client.read_deployments(deployment_filter=DeploymentFilter(tags=tags))
+        if (one.name, one.entrypoint) not in kept
+    ]
+    for one in former:
+        client.delete_deployment(one.id)
+    return [one.name for one in former]
 
 
 def _set_variables(variables: dict[str, Any], *, home_name: str) -> None:

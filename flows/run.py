@@ -6,7 +6,6 @@ job replays these events as traffic of the new release.
 """
 
 import resource
-import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -123,8 +122,7 @@ def run_all(
             run.freeze(settings)
             steps.perform("train", train_step, run.run_id)
         except NothingNew:
-            run.end(settings)
-            shutil.rmtree(run.path)
+            run.discard(settings)
             raise
         evaluation = steps.perform("evaluate", evaluate_task, run.run_id)
         artifacts.show_metrics(settings, evaluation)

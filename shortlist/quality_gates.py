@@ -38,9 +38,12 @@ def judge_quality(
     champion = about["champion"]
     compared, status = champion["release_id"], champion["status"]
     if compared != serving:
+        advice = "run `shortlist evaluate` and `shortlist package` again"
+        if about.get("training", {}).get("mode") == "incremental":  # compared only with its base
+            advice = "start a new incremental run: `shortlist run CONFIG --incremental`"
         reason = (
             f"compared with {compared or 'no release'}, but {serving or 'none'} serves now;"
-            " run `shortlist evaluate` and `shortlist package` again"
+            f" {advice}"
         )
         return [Gate("quality", False, None, None, reason)], spent
     if status == "unchanged":

@@ -110,6 +110,7 @@ def train(
     if incremental and run is not None:
         raise typer.BadParameter("--incremental starts a new run; leave out --run")
     with shown_steps("train", as_json=as_json, verbose=verbose) as follow:
+        from flows.runtime.base import NothingNew
         from flows.runtime.configuration import load_run_config
         from flows.runtime.runs import Run
         from flows.runtime.steps import Steps
@@ -126,7 +127,12 @@ def train(
                 started = Run.open(settings, run, of=_name(config))
                 started.freeze(settings)
             follow.expect(started.config.name)
-            result = Steps(started).redo("train", train_flow, started.run_id)
+            try:
+                result = Steps(started).redo("train", train_flow, started.run_id)
+            except NothingNew:
+                if run is None:
+                    started.discard(settings)
+                raise
     show.result(result | {"run_id": started.run_id}, as_json=as_json)
 
 

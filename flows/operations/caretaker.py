@@ -10,7 +10,7 @@ import argparse
 import importlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.operations import processes
@@ -29,24 +29,52 @@ PAUSE = 2.0
 """Seconds between two looks at the inbox."""
 LOCK_SECONDS = 1.0
 """Wait for a running refresh, which carries out the commands itself."""
+MAX_PAUSE = 300.0
+"""Greatest number of seconds until work that failed is tried again."""
+
+
+@dataclass
+class Work:
+    """A part of the loop's work. After an error it is tried again later, and later each time."""
+
+    do: Callable[[], int]
+    """Does what is pending, and returns how much that was."""
+    done: str
+    """What was done, for the log."""
+    pause: float = 0.0
+    """Seconds from the last error to the next try; 0 if there was none."""
+    due: float = 0.0
+
+    def attempt(self) -> None:
+        """Do the work if it is due; print an error, which the next refresh reports as well."""
+        if time.monotonic() < self.due:
+            return
+        try:
+            if count := self.do():
+                print(f"caretaker: {count} {self.done}", flush=True)
+            self.pause = 0.0
+        except HomeLocked:
+            pass
+        except Exception as error:  # the loop must survive
+            print(f"caretaker: {type(error).__name__}: {error}", flush=True)
+            self.pause = min(max(self.pause, PAUSE) * 2, MAX_PAUSE)
+            self.due = time.monotonic() + self.pause
 
 
 def follow(settings: Settings, config: RunConfig, *, stopped: Callable[[], bool]) -> None:
-    """Carry out commands until `stopped()` is true. An error is printed and tried again later."""
-    delay, forgotten = PAUSE, set[int]()
+    """Carry out commands until `stopped()` is true. An error in one part doesn't stop the other."""
+    forgotten = set[int]()
+    parts = (
+        Work(lambda: carry_out(settings, config), "posted changes of items are in the lake"),
+        Work(
+            lambda: forget_requested(settings, config, forgotten),
+            "people are out of lake and states",
+        ),
+    )
     while not stopped():
-        try:
-            if done := carry_out(settings, config):
-                print(f"caretaker: {done} posted changes of items are in the lake", flush=True)
-            if done := forget_requested(settings, config, forgotten):
-                print(f"caretaker: {done} people are out of lake and states", flush=True)
-            delay = PAUSE
-        except HomeLocked:
-            pass
-        except Exception as error:  # the loop must survive: the next refresh reports the error
-            print(f"caretaker: {type(error).__name__}: {error}", flush=True)
-            delay = min(delay * 2, 300.0)
-        time.sleep(delay)
+        for part in parts:
+            part.attempt()
+        time.sleep(PAUSE)
 
 
 def carry_out(settings: Settings, config: RunConfig) -> int:

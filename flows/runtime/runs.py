@@ -90,7 +90,7 @@ class Run:
         try:
             run.freeze(settings)
         except Exception:
-            shutil.rmtree(run.path)
+            run.discard(settings)
             raise
         return run
 
@@ -249,6 +249,11 @@ class Run:
         """End the lease of the snapshot and remove the frozen states; the run's folder remains."""
         end_lease(settings.lake, self.run_id)
         shutil.rmtree(self.path / STATES, ignore_errors=True)
+
+    def discard(self, settings: Settings) -> None:
+        """End a run that has no result, and remove its folder."""
+        self.end(settings)
+        shutil.rmtree(self.path)
 
     def read(self, name: str, *, made_by: str) -> dict[str, Any]:
         """Read a JSON file of the run.

@@ -33,7 +33,9 @@ def operation_figures(
     newest = pc.max(microseconds(events.column(c.EVENT_TIMESTAMP))).as_py()
     if newest is not None:
         figures["data_age_hours"] = Figure(max(0, now - newest) / c.MICROSECONDS_PER_HOUR)
-    ended = release.about.get("data_end")
+    # Increments don't train rankers, so the age is that of the last full training.
+    training = release.about.get("training", {})
+    ended = training.get("full_data_end", release.about.get("data_end"))
     if ended is not None:
         figures["release_age_days"] = Figure(max(0, now - ended) / c.MICROSECONDS_PER_DAY)
     pack = _read(settings.packs / POINTER)

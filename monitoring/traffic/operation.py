@@ -3,7 +3,11 @@
 OPERATION = {
     "data_age_hours": ("age of the newest event", "hours", "now - time of the newest event"),
     "item_features_age_hours": ("age of the item features", "hours", "now - as_of of the pack"),
-    "release_age_days": ("age of the release's data", "days", "now - end of its training data"),
+    "release_age_days": (
+        "age of the last full training",
+        "days",
+        "now - end of the data of the release's last full training; increments don't change it",
+    ),
     "error_rate": (
         "failed requests",
         "share",

@@ -106,6 +106,22 @@ def test_people_who_asked_to_be_forgotten_leave_lake_and_states(
     assert not any("u1" in user_ids(table) for table in states)
 
 
+def test_a_damaged_inbox_of_changes_does_not_stop_forgetting(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(caretaker, "PAUSE", 0.001)
+    inbox = CommandInbox.of(home)
+    inbox.append([{"item_id": "new"}], received_at=LAKE_START)
+    inbox.path.write_text("no database " * 100)
+    asked: list[int] = []
+    monkeypatch.setattr(caretaker, "forget_requested", lambda *_: asked.append(1) or len(asked))
+    left = [True, True, False]
+    follow(home, run_config(source="service"), stopped=lambda: not left.pop(0))
+    said = capsys.readouterr().out
+    assert "CommandError: " in said
+    assert "caretaker: 2 people are out of lake and states" in said
+
+
 def user_ids(table: pa.Table) -> set[str]:
     return set(table.column("user_id").to_pylist())
 

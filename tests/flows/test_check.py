@@ -74,7 +74,9 @@ def test_the_log_is_read_without_features_and_a_repeated_request_once(home):
 
 def test_a_check_acts_and_writes_page_rows_and_metrics(home):
     store = ReleaseStore(home.releases)
-    release_id = publish(store, about() | {"data_end": NOW - 40 * DAY})
+    # An increment of yesterday, after a full training of 40 days ago.
+    training = {"mode": "incremental", "full_data_end": NOW - 40 * DAY}
+    release_id = publish(store, about() | {"data_end": NOW - DAY, "training": training})
     store.promote(release_id)
     events = Lake(home.lake).interactions()
     shared = SimpleNamespace(catalogue=Catalogue.from_items(Lake(home.lake).items()))

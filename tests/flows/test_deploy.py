@@ -11,9 +11,18 @@ from typing import ClassVar
 
 import httpx
 import pytest
+import yaml
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
+from flows.deploy import (
+    DEPLOYMENTS,
+    DeployError,
+    deploy_all,
+    deployments_of,
+    remove_former,
+    write_prefect_file,
+)
 from flows.operations.automations import automation_names
 from flows.releases.service_process import free_port
 from shortlist.config import Settings
@@ -208,6 +217,34 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
 
     everything = {d["id"] for d in deployed.values() if d["schedules"]}
     wait_for(lambda: everything <= scheduled(), seconds=90, what="the scheduler's runs")
+
+
+@pytest.mark.usefixtures("prefect_here")
+def test_a_deployment_that_the_file_no_longer_has_is_deleted(tmp_path):
+    ours, theirs = (Settings(home=tmp_path / name / "home") for name in ("a", "b"))
+    file = write_prefect_file(ours)
+    entrypoint = "flows/run.py:run_flow"
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("shortlist")
+        for name, home in (("nightly", ours), ("weekly", ours), ("nightly", theirs)):
+            client.create_deployment(
+                flow_id,
+                f"{name}-{home.home_name}",
+                entrypoint=entrypoint,
+                tags=["shortlist", f"home:{home.home_name}"],
+            )
+        assert remove_former(client, ours, file) == [f"nightly-{ours.home_name}"]
+        assert remove_former(client, ours, file) == []
+        left = {one.name for one in client.read_deployments()}
+    assert {f"weekly-{ours.home_name}", f"nightly-{theirs.home_name}"} <= left
+
+
+def test_a_backfill_waits_for_another_range(tmp_path):
+    listed = yaml.safe_load(write_prefect_file(Settings(home=tmp_path)).read_text())["deployments"]
+    limits = {one["entrypoint"]: one["concurrency_limit"] for one in listed}
+    waits = limits.pop("flows/backfill.py:backfill_flow")
+    assert waits == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert {one["collision_strategy"] for one in limits.values()} == {"CANCEL_NEW"}
 
 
 def test_without_a_server_the_error_says_what_to_start(tmp_path):

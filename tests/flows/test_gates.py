@@ -122,8 +122,15 @@ def test_few_users_can_still_promote_a_clearly_better_challenger():
     assert "too wide to rule out a loss" in gate.reason
 
 
-def test_a_comparison_with_a_release_that_no_longer_serves_says_nothing():
-    content = about(compared_with="the release before")
+@pytest.mark.parametrize(
+    ("mode", "advice"),
+    [
+        ("full", "run `shortlist evaluate` and `shortlist package` again"),
+        ("incremental", "start a new incremental run: `shortlist run CONFIG --incremental`"),
+    ],
+)
+def test_a_comparison_with_a_release_that_no_longer_serves_says_nothing(mode, advice):
+    content = about(compared_with="the release before") | {"training": {"mode": mode}}
     verdict = judge_gates(
         Release("challenger-id", path=None, about=content, files={}),  # pyright: ignore
         CONFIG,
@@ -132,6 +139,7 @@ def test_a_comparison_with_a_release_that_no_longer_serves_says_nothing():
     gate = next(gate for gate in verdict.gates if not gate.passed)
     assert gate.name == "quality"
     assert "compared with the release before, but champion-id serves now" in gate.reason
+    assert gate.reason.endswith(advice)
 
 
 def test_a_release_of_an_earlier_version_has_no_comparison():

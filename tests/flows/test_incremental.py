@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from cli.main import app
 from flows.evaluation.off_policy import wanted_lists
 from flows.judge_off_policy import judge_run
 from flows.runtime.base import Base, IncrementalError, NothingNew, find_base, learned_with
 from flows.runtime.configuration import RunConfig, load_run_config
+from flows.runtime.freezing import STATES
 from flows.runtime.runs import Run
 from flows.training.assemble import load_run_data
 from models.recommend.chain import Chain
@@ -26,6 +29,7 @@ from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
+from shortlist.lake.leases import lease_holders, take_lease
 from shortlist.release import Release, ReleaseStore
 from tests.conftest import ANY_GATES, shortlist
 from tests.flows.conftest import ROOT_TOML, about, publish
@@ -55,6 +59,26 @@ def test_without_a_serving_release_it_asks_for_a_full_training(config, tmp_path)
     with pytest.raises(IncrementalError, match=wanted):
         Run.start(settings, config, incremental=True)
     assert not list(settings.runs.glob("*"))
+
+
+def test_train_leaves_no_run_if_the_new_events_can_not_be_judged(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path / "home"))
+    settings = Settings()
+    run = Run.create(settings, config)
+    (run.path / STATES).mkdir()
+    run.write("lake.json", {"version": 1})
+    take_lease(settings.lake, run.run_id, version=1)
+
+    def too_few(run_id: str) -> None:
+        raise NothingNew(f"{run_id}: too few events")
+
+    monkeypatch.setattr(Run, "start", lambda *_, **__: run)
+    monkeypatch.setattr("flows.train.train_flow", too_few)
+    command = ["train", str(tmp_path / "tiny.toml"), "--incremental", "--verbose"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, NothingNew)
+    assert list(settings.runs.iterdir()) == []
+    assert lease_holders(settings.lake) == set()
 
 
 def other_name(content: dict) -> None:
@@ -175,6 +199,7 @@ def test_the_manifest_says_where_each_part_comes_from(learned, after):
     assert training["mode"] == "incremental"
     assert training["base"] == training["full"] == before.release_id
     assert training["since"] == before.about["data_end"] < after.about["data_end"]
+    assert training["full_data_end"] == before.about["data_end"]
     for part, how in {
         "two_tower": "continued",
         "content": "extended by new items",
