@@ -17,6 +17,9 @@ from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("SHORTLIST_ENDURANCE"), reason="two whole runs: make endurance"
+)
 CUSTOMERS, PURCHASES = 40, 60
 DRINKS = ("espresso", "flat white", "mint tea", "cocoa", "lemonade", "chai")
 START = 1_735_689_600  # 1 January 2025
@@ -106,7 +109,6 @@ def test_the_service_shows_again_what_was_had_before(run: dict, folder: Path) ->
     assert right > 0.8
 
 
-@pytest.mark.skipif(not os.environ.get("SHORTLIST_ENDURANCE"), reason="a whole run more")
 def test_after_some_days_is_a_mode_of_its_own(config: Path, folder: Path) -> None:
     text = config.read_text()
     later = folder / "later.toml"
