@@ -100,7 +100,9 @@ def test_posted_changes_of_items_stay_though_the_catalogue_is_complete(tmp_path:
     house.complete = True
     posted = [{"item_id": "i1", "price": 7.0}, {"item_id": "posted", "title": "New"}]
     CommandInbox.of(house.settings).append(posted, received_at=START + 30 * DAY)
-    commands = stage_source(DataConfig(source="commands"), house.settings, now=START + 30 * DAY)
+    commands = stage_source(
+        DataConfig.model_validate({"source": "commands"}), house.settings, now=START + 30 * DAY
+    )
     validate_batch(house.settings, commands.batch_id, GENEROUS, clock="replay")
     before = house.lake.items()
     sources = current_manifest(house.lake.root).sources
