@@ -104,6 +104,10 @@ def _checked(name: str, path: Path, format: str | None) -> SourceFile:
         raise DatasetError(f"{name}: cannot be read: {error.strerror}") from None
     if not head:
         raise DatasetError(f"{name}: is empty")
+    if head == b"PK\x03\x04":
+        raise DatasetError(
+            f"{name}: is a zip archive; unpack it (of a spreadsheet, save the sheet as CSV)"
+        )
     packed = next(
         (format_name for format_name, magic in MAGIC.items() if head.startswith(magic)), None
     )

@@ -8,10 +8,11 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,12 +23,6 @@ from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.readers import DUCKDB_ENCODING, head_bytes
 from shortlist.lake.engine import quoted
 
-MIXED_LINES = "state machine reached an invalid state"
-"""Text in DuckDB's error message for a file with mixed line ends."""
-LIKELY = (
-    *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "shift_jis", "euc_jp"),
-    *("gb18030", "big5", "euc_kr"),
-)
 NOT_TEXT = b"\xff"
 """Appended to a line that could not be decoded. UTF-8 has no such byte, so the reader rejects the
 line and counts it.
@@ -36,6 +31,7 @@ MAX_OBJECT = 1 << 24
 """Maximum size in bytes of a JSON object that spans several lines. In a larger file, an object may
 be as large as the file.
 """
+CHUNK = 1 << 20
 _numbers = itertools.count()
 
 
@@ -45,65 +41,61 @@ def prepared(file: SourceFile, table: FileTable, folder: Path) -> tuple[SourceFi
         return file, table
     if file.format == "jsonl" and (form := _whole_json(file)):
         return _objects(file, folder, form), table
-    if table.encoding in DUCKDB_ENCODING:
+    converted = table.encoding not in DUCKDB_ENCODING
+    if not converted and (table.encoding == "utf-16" or not _has_mixed_line_ends(file)):
         return file, table
     copy = _copy_path(file, folder)
     with _unpacked(file) as source, copy.open("wb") as out:
-        for line in source:
-            try:
-                out.write(line.decode(table.encoding).encode())
-            except UnicodeDecodeError:
-                shown = line.rstrip(b"\r\n").decode(table.encoding, errors="backslashreplace")
-                out.write(shown.encode() + NOT_TEXT + b"\n")
+        chunks = _with_one_line_end(source)
+        for text in _decoded(chunks, table.encoding) if converted else chunks:
+            out.write(text)
     plain = SourceFile(file.name, copy, file.format, None)
     return plain, table.model_copy(update={"encoding": "utf-8"})
 
 
-def with_one_line_end(file: SourceFile, folder: Path) -> SourceFile:
-    """Copy a file so that all its lines end in \\n."""
-    copy = _copy_path(file, folder)
-    with _unpacked(file) as source, copy.open("wb") as out:
-        for line in source:
-            out.write(line[:-2] + b"\n" if line.endswith(b"\r\n") else line)
-    return SourceFile(file.name, copy, file.format, None)
+def _has_mixed_line_ends(file: SourceFile) -> bool:
+    """Return whether a file has more than one of \\n, \\r\\n and \\r, or only \\r."""
+    windows = unix = alone = 0
+    with _unpacked(file) as source:
+        for chunk in _chunks(source):
+            if b"\r" in chunk:
+                pairs = chunk.count(b"\r\n")
+                windows, alone = windows + pairs, alone + chunk.count(b"\r") - pairs
+                unix -= pairs
+            unix += chunk.count(b"\n")
+            if alone or (windows and unix):
+                return True
+    return False
 
 
-def guess_encoding(file: SourceFile) -> str:
-    """Guess the encoding from the beginning of a file.
-
-    It is utf-8 unless most lines with non-ASCII bytes are invalid UTF-8; then `charset_normalizer`
-    decides.
-
-    Raises:
-        DatasetError: the file is utf-16 without a byte order mark.
-    """
-    head = head_bytes(file)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    if max(head[::2].count(0), head[1::2].count(0)) > len(head) / 4:
-        raise DatasetError(
-            f"{file.name}: is utf-16 without the two bytes (FF FE) that say so; want utf-8, or"
-            " utf-16 with these bytes"
-        )
-    lines = [line for line in head.split(b"\n")[:-1] or [head] if not line.isascii()]
-    broken = [line for line in lines if not _is_utf8(line)]
-    if len(broken) <= len(lines) / 2:
-        return "utf-8"
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(b"\n".join(broken)[:200_000], cp_isolation=list(LIKELY)).best()
-    if best is None:
-        return "latin-1"
-    # Western text also fits these two encodings, and is more frequent.
-    return "cp1252" if best.encoding in ("cp1250", "cp1254") else best.encoding
+def _chunks(source: Any) -> Iterator[bytes]:
+    """Read a file in chunks that don't separate \\r from \\n."""
+    rest = b""
+    while chunk := source.read(CHUNK):
+        chunk = rest + chunk
+        rest = b"\r" if chunk.endswith(b"\r") else b""
+        yield chunk.removesuffix(rest)
+    if rest:
+        yield rest
 
 
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _with_one_line_end(source: Any) -> Iterator[bytes]:
+    """Read a file so that all its lines end in \\n, also within quotes."""
+    for chunk in _chunks(source):
+        yield chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Convert lines to utf-8. Lines that can't be decoded get NOT_TEXT."""
+    rest = b""
+    for chunk in itertools.chain(chunks, [b"\n"]):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            try:
+                yield line.decode(encoding).encode() + b"\n"
+            except UnicodeDecodeError:
+                shown = line.decode(encoding, errors="backslashreplace")
+                yield shown.encode() + NOT_TEXT + b"\n"
 
 
 def _whole_json(file: SourceFile) -> str | None:
@@ -178,21 +170,17 @@ def _copy_path(file: SourceFile, folder: Path) -> Path:
 
 
 @contextmanager
-def _unpacked(file: SourceFile) -> Iterator[IO[bytes] | Any]:
+def _unpacked(file: SourceFile) -> Iterator[Any]:
     with file.path.open("rb") as plain:
-        if file.compression == "gzip":
-            yield gzip.GzipFile(fileobj=plain)
-        elif file.compression == "zstd":
-            with pa.CompressedInputStream(pa.PythonFile(plain), "zstd") as unpacked:
-                yield _lines(unpacked)
-        else:
-            yield plain
-
-
-def _lines(source: Any) -> Iterator[bytes]:
-    rest = b""
-    while chunk := source.read(1 << 20):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from (line + b"\n" for line in whole)
-    if rest:
-        yield rest
+        try:
+            if file.compression == "gzip":
+                yield gzip.GzipFile(fileobj=plain)
+            elif file.compression == "zstd":
+                with pa.CompressedInputStream(pa.PythonFile(plain), "zstd") as unpacked:
+                    yield unpacked
+            else:
+                yield plain
+        except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
+            raise DatasetError(
+                f"{file.name}: cannot be unpacked: {error}; is it cut short?"
+            ) from None

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from shortlist.datasets.config import FileTable
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.json_keys import collect, json_path, lists_of, nested
 from shortlist.datasets.locate import SourceFile
 from shortlist.lake.engine import name, parquet, quoted
 from shortlist.lake.staging import REJECTED
@@ -33,7 +34,8 @@ SEP = re.compile('"?sep=(.)"?\\r?')
 LINE = "_line"
 """Key of the struct `original` if a row is a line of text."""
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-DUCKDB_ENCODING = {"utf-8": "utf-8", "utf-16": "utf-16", "latin-1": "latin-1"}
+DUCKDB_ENCODING = ("utf-8", "utf-16")
+"""Encodings that DuckDB reads; text in others is converted first."""
 SIMPLE = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR", "UUID")
 
 
@@ -99,6 +101,13 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
         if not head.strip():
             raise DatasetError(f"{file.name}: is empty below its line {first}")
         first = head.splitlines()[0]
+    if first.startswith("#") and (rows := [row for row in head.splitlines() if row[:1] != "#"]):
+        most = max(SEPARATORS, key=rows[0].count)
+        if first.count(most) < rows[0].count(most):
+            raise DatasetError(
+                f"{file.name}: line 1 is a comment: {first[:60]!r}; want the names of the columns"
+                " there: remove the lines above them"
+            )
     separator = table.separator or said or max(SEPARATORS, key=first.count)
     skip = (0 if table.header else 1) + (1 if said else 0)
     if table.header:
@@ -129,7 +138,7 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
         f"read_csv({quoted(str(file.path))}, columns = {{{columns}}}, auto_detect = false,"
         f" header = false, skip = {skip}, delim = {quoted(separator)},"
         f" quote = {quoted(table.quote)}, escape = {quoted(table.quote)}, nullstr = '',"
-        f" encoding = '{DUCKDB_ENCODING[table.encoding]}', {_compression(file)},"
+        f" encoding = '{table.encoding}', {_compression(file)},"
         " store_rejects = true, rejects_limit = 0)"
     )
     packed = ", ".join(f"{name(cell)} := {name(cell)}" for cell in unique)
@@ -159,18 +168,19 @@ def _header(file: SourceFile, head: str, separator: str) -> list[str]:
 def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:
     lines = [line for line in head.split("\n") if line.strip()][:HEAD_LINES]
     _require_keys(file, [] if sparse else wanted, lines)
-    lists = {column.partition("[].")[0] for column in wanted if "[]." in column}
-    if len(lists) > 1:
+    try:
+        lists = lists_of(wanted)
+    except ValueError as error:
         raise DatasetError(
-            f"{file.name}: {', '.join(sorted(lists))}: only one list can be events of their own"
-        )
+            f"{file.name}: {error}: only one list can be events of their own"
+        ) from None
     lines_of = (
         f"read_csv({quoted(str(file.path))}, columns = {{'line': 'VARCHAR'}}, auto_detect = false,"
         f" header = false, delim = '\\x01', quote = '', escape = '', {_compression(file)},"
         " store_rejects = true, rejects_limit = 0)"
     ).replace("'\\x01'", "chr(1)")
     if lists:
-        return _exploded(wanted, lists.pop(), lines_of)
+        return _exploded(wanted, lists, lines_of)
     return replace(objects_of(lines_of, wanted), rejects=True)
 
 
@@ -181,7 +191,7 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
         lines_of: SQL of a relation with a column `line`.
         wanted: keys to read, `a.b` for nested ones.
     """
-    paths = [quoted(_json_path(column)) for column in wanted]
+    paths = [quoted(json_path(column)) for column in wanted]
     relation = (
         "(SELECT line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'"
         f" THEN json_extract_string(line, [{', '.join(paths)}]) END AS v FROM {lines_of}"
@@ -196,44 +206,48 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
     )
 
 
-def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
-    """Return SQL to read one row per object of the list `name` in each line (`events[].item`).
+def _exploded(wanted: list[str], lists: list[str], lines_of: str) -> Raw:
+    """Return SQL to read one row per object of the innermost list in each line.
 
-    The column `original` of a row is its line with only this object in the list. So a quarantined
+    With `lists` = `a` and `a[].b`, each object of `b` is a row, and values of the object of `a`
+    around it are repeated. A line whose list is empty or null has no rows.
+
+    The column `original` of a row is its line with only this object in the lists. So a quarantined
     row can be read again from it.
     """
-    outer = [column for column in wanted if "[]." not in column]
-    inner = [column for column in wanted if "[]." in column]
-    outer_paths = ", ".join(quoted(_json_path(column)) for column in outer)
-    inner_paths = ", ".join(quoted(_json_path(column.partition("[].")[2])) for column in inner)
     is_object = "json_valid(line) AND json_type(line) = 'OBJECT'"
-    objects = f"json_extract(line, {quoted(_json_path(name) + '[*]')})"
     relation = (
-        f"(SELECT line, v, one, json_extract_string(one, [{inner_paths}]) AS e FROM (SELECT line,"
-        f" CASE WHEN {is_object} THEN json_extract_string(line, [{outer_paths}]::VARCHAR[]) END"
-        f" AS v, unnest(CASE WHEN {is_object} THEN coalesce(nullif({objects}, []), [NULL])"
-        f" ELSE [NULL] END) AS one FROM {lines_of} WHERE line IS NOT NULL))"
+        f"(SELECT line, CASE WHEN {is_object} THEN line::JSON END AS o0"
+        f" FROM {lines_of} WHERE line IS NOT NULL)"
     )
-    before = "".join(f"{{{json.dumps(part)}:" for part in name.split("."))
-    after = "}" * len(name.split("."))
-    patch = f"({quoted(before + '[')} || one::VARCHAR || {quoted(']' + after)})::JSON"
-    alone = f"CASE WHEN one IS NULL THEN line ELSE json_merge_patch(line, {patch})::VARCHAR END"
-    expressions = {column: f"v[{i}]" for i, column in enumerate(outer, start=1)}
-    expressions |= {column: f"e[{i}]" for i, column in enumerate(inner, start=1)}
+    steps, before = [], ""
+    for level, path in enumerate(lists):
+        steps.append(path.removeprefix(before))
+        before = f"{path}[]."
+        at = quoted(json_path(steps[level]))
+        objects = f"json_extract(o{level}, {quoted(json_path(steps[level]) + '[*]')})"
+        each = f"CASE json_type(o{level}, {at}) WHEN 'ARRAY' THEN {objects} WHEN 'NULL' THEN []"
+        relation = f"(SELECT *, unnest({each} ELSE [NULL] END) AS o{level + 1} FROM {relation})"
+    expressions, values = {}, []
+    for level in range(len(lists) + 1):
+        start = f"{lists[level - 1]}[]." if level else ""
+        mine = [column for column in wanted if column.count("[].") == level]
+        paths = ", ".join(quoted(json_path(column.removeprefix(start))) for column in mine)
+        values.append(f"json_extract_string(o{level}, [{paths}]::VARCHAR[]) AS v{level}")
+        expressions |= {column: f"v{level}[{i}]" for i, column in enumerate(mine, start=1)}
+    alone = f"o{len(lists)}::VARCHAR"
+    for level in reversed(range(len(lists))):
+        start, end = nested(steps[level], "[")
+        patch = f"({quoted(start)} || {alone} || {quoted(']' + end)})::JSON"
+        alone = f"json_merge_patch(o{level}, {patch})::VARCHAR"
     return Raw(
-        relation=relation,
+        relation=f"(SELECT *, {', '.join(values)} FROM {relation})",
         expressions={column: expressions[column] for column in wanted},
         types=dict.fromkeys(wanted, "JSON"),
-        original=f"struct_pack({LINE} := {alone})",
-        broken="v IS NULL",
+        original=f"struct_pack({LINE} := coalesce({alone}, line))",
+        broken="o0 IS NULL",
         rejects=True,
     )
-
-
-def _json_path(key: str) -> str:
-    """Convert a key such as `images[0].large` to a JSON path of DuckDB."""
-    parts = (part.partition("[") for part in key.split("."))
-    return "$" + "".join(f'."{name}"{bracket}{rest}' for name, bracket, rest in parts)
 
 
 def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None:
@@ -247,7 +261,7 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
             continue
         if isinstance(content, dict):
             objects += 1
-            _collect(content, "", keys)
+            collect(content, "", keys)
     if not objects and wanted:
         raise DatasetError(
             f"{file.name}: cannot be read as JSON Lines: line 1 is no object: {lines[0][:60]!r}"
@@ -273,19 +287,10 @@ def json_keys(file: SourceFile) -> list[str]:
         except ValueError:
             continue
         if isinstance(content, dict):
-            _collect(content, "", keys)
+            collect(content, "", keys)
     if not keys:
         raise DatasetError(f"{file.name}: cannot be read as JSON Lines: no line is an object")
     return list(keys)
-
-
-def _collect(content: dict[str, Any], prefix: str, keys: dict[str, None]) -> None:
-    for key, value in content.items():
-        keys[f"{prefix}{key}"] = None
-        if isinstance(value, dict):
-            _collect(value, f"{prefix}{key}.", keys)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            _collect(value[0], f"{prefix}{key}[0].", keys)
 
 
 def _parquet(file: SourceFile, wanted: list[str]) -> Raw:
@@ -362,7 +367,7 @@ def _plainly(error_type: str, message: str) -> str:
     if error_type == "UNQUOTED VALUE":
         return "a quote is opened and not closed before the field's end"
     if error_type == "INVALID ENCODING":
-        return 'not utf-8; say encoding = "latin-1" if that is what it is'
+        return "has bytes that its encoding lacks; set `encoding` to that of the file"
     if error_type == "LINE SIZE OVER MAXIMUM":
         return "longer than 2,000,000 bytes"
     return (

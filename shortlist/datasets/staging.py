@@ -28,7 +28,7 @@ from shortlist.datasets.config import (
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.mapping import items_sql, staged_events_sql, users_sql
-from shortlist.datasets.prepare import MIXED_LINES, prepared, with_one_line_end
+from shortlist.datasets.prepare import prepared
 from shortlist.datasets.readers import Raw, collect_rejects, open_raw
 from shortlist.lake.engine import quoted
 from shortlist.lake.snapshot import current_manifest
@@ -240,17 +240,11 @@ def _stage_rows(stager: Stager, name: str, table: FileTable, file: SourceFile) -
 def _read_by(
     stager: Stager, table: FileTable, file: SourceFile, write: Callable[[Raw, SourceFile], Any]
 ) -> None:
-    """Open a file and call `write` with it; if DuckDB can't read it, use a converted copy."""
+    """Open a file, or a copy that DuckDB can read, and call `write` with it."""
     folder = stager.staged.folder / "prepared"
     try:
         plain, mapped = prepared(file, table, folder)
-        try:
-            write(open_raw(plain, mapped), plain)
-        except DatasetError as error:
-            if MIXED_LINES not in str(error):
-                raise
-            plain = with_one_line_end(plain, folder)
-            write(open_raw(plain, mapped), plain)
+        write(open_raw(plain, mapped), plain)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -72,6 +72,7 @@ def guess_events(
                 f" {_listed(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
             )
             found.mapping[key] = OPEN
+    _ask_for_lists(sample, found)
     sample.guess_decimal(found, (c.VALUE, c.POSITION, c.EVENT_TIMESTAMP))
     if found.mapping[c.EVENT_TIMESTAMP] != OPEN:
         try:
@@ -85,6 +86,19 @@ def guess_events(
     _guess_types(sample, found, event_type)
     _guess_nobody(sample, found)
     return found
+
+
+def _ask_for_lists(sample: Sample, found: Guess) -> None:
+    """Add a question for each mapped column that reads only the first object of longer lists."""
+    for key, column in found.mapping.items():
+        rows = sample.lists_with_more(column) if "[0]" in column else 0
+        if rows:
+            each = column.replace("[0]", "[]")
+            found.questions.append(
+                f"{sample.name}: '{column}' ({key}) reads only the first object of each list, and"
+                f" {rows:,} lists have more. If each object is an event, write {each} for {key} in"
+                " `columns`, and the same for the other columns of that list"
+            )
 
 
 def _listed(columns: list[str]) -> str:

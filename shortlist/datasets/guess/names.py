@@ -48,6 +48,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     c.EVENT_TYPE: (
         *("eventtype", "event", "action", "behavior", "behaviour", "type", "kind"),
         *("actiontype", "behaviortype", "eventname", "interactiontype", "transactiontype"),
+        *("eventaction",),
     ),
     c.VALUE: (
         *("rating", "stars", "overall", "bookrating", "star", "starrating", "reviewoverall"),

@@ -12,14 +12,11 @@ from shortlist import columns as c
 from shortlist.datasets.cells import decimal_text
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess.encoding import guess_encoding
 from shortlist.datasets.guess.names import NAMES, TABLES, plain
+from shortlist.datasets.json_keys import json_path, last_key
 from shortlist.datasets.locate import SourceFile, locate
-from shortlist.datasets.prepare import (
-    MIXED_LINES,
-    guess_encoding,
-    prepared,
-    with_one_line_end,
-)
+from shortlist.datasets.prepare import prepared
 from shortlist.datasets.readers import collect_rejects, json_keys, open_raw
 from shortlist.lake.engine import quoted
 
@@ -126,9 +123,7 @@ class Sample:
         if explode:
             names, others = _with_events(names)
             if others:
-                events = next(
-                    column_name.split("[].")[0] for column_name in names if "[]." in column_name
-                )
+                events = max(names, key=lambda name: name.count("[].")).rpartition("[].")[0]
                 listed = ", ".join(f"'{column_name}'" for column_name in others)
                 self.notes.append(
                     f"GUESS: each object of '{events}' is an event. {listed} may be events as well,"
@@ -145,15 +140,7 @@ class Sample:
         listed = ", ".join(
             f"({self.raw.expressions[column_name]})::VARCHAR" for column_name in self.columns
         )
-        query = f"SELECT {listed} FROM {{}} LIMIT {SAMPLE}"
-        try:
-            rows = self.ask(query.format(self.raw.relation))
-        except DatasetError as error:
-            if MIXED_LINES not in str(error):
-                raise
-            self.file = with_one_line_end(self.file, folder)
-            self.raw = open_raw(self.file, asked)
-            rows = self.ask(query.format(self.raw.relation))
+        rows = self.ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
         self.total = self._count()
         self.values = {
             column: [row[i] for row in rows if row[i] is not None]
@@ -196,8 +183,8 @@ class Sample:
                 raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
 
     def text(self, column: str) -> str:
-        """Return SQL of a column's cells as text."""
-        return f"({self.raw.expressions[column]})::VARCHAR"
+        """Return SQL of a column's cells as ingest reads them: trimmed, NULL if empty."""
+        return f"nullif(trim(({self.raw.expressions[column]})::VARCHAR), '')"
 
     def numbers(
         self, column: str, *, without: float | None = None, where: str = "true"
@@ -229,7 +216,7 @@ class Sample:
         text = self.text(column)
         only = f"{text} IS NOT NULL"
         if words is not None:
-            only = f"lower(trim({text})) IN ({', '.join(quoted(word) for word in words)})"
+            only = f"lower({text}) IN ({', '.join(quoted(word) for word in words)})"
         query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {only}"
         return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50"))
 
@@ -240,8 +227,25 @@ class Sample:
 
     def empty(self, column: str) -> int:
         """Return the number of rows in which the column is empty."""
-        text = f"nullif(trim({self.text(column)}), '')"
-        return self.ask(f"SELECT count(*) FROM {self.raw.relation} WHERE {text} IS NULL")[0][0]
+        query = f"SELECT count(*) FROM {self.raw.relation} WHERE {self.text(column)} IS NULL"
+        return self.ask(query)[0][0]
+
+    def lists_with_more(self, column: str) -> int:
+        """Return the number of rows in which a list of `column` (`a[0].b`) has more objects."""
+        before = column[: column.rindex("[0]")]
+        if self.file.format != "jsonl":
+            return 0
+        outer, _, inner = before.rpartition("[].")
+        source = f"o{column.count('[].')}" if outer else "line"
+        length = f"json_array_length({source}, {quoted(json_path(inner))})"
+        valid = "CASE WHEN json_valid(line) THEN " + length + " END"
+        return self.ask(f"SELECT count(*) FROM {self.raw.relation} WHERE {valid} > 1")[0][0]
+
+    def alternatives(self, key: str, column: str) -> list[str]:
+        """Return other columns whose name means `key` and that are empty in fewer rows."""
+        known, empty = set(NAMES[key]) - {"id"}, self.empty(column)
+        others = [one for one in self.columns if plain(one) in known and one != column]
+        return [one for one in others if self.empty(one) < empty]
 
     def guess_decimal(self, found: Guess, keys: tuple[str, ...]) -> None:
         """Set `decimal = ","` if most cells that aren't plain numbers are numbers with a comma.
@@ -294,11 +298,9 @@ class Sample:
         Raises:
             DatasetError: a chosen column doesn't exist.
         """
-        whole = {plain(column.split("[].")[-1]): column for column in reversed(self.columns)}
+        whole = {plain(column.rpartition("[].")[2]): column for column in reversed(self.columns)}
         inner = {
-            plain(column.split(".")[-1]): column
-            for column in reversed(self.columns)
-            if "." in column
+            plain(last_key(column)): column for column in reversed(self.columns) if "." in column
         }
         mapping: dict[str, str] = {}
         for key, words in names.items():
@@ -351,18 +353,20 @@ def _with_events(names: list[str]) -> tuple[list[str], list[str]]:
     if above & set(items):
         return names, []
     lists = []
-    for name in dict.fromkeys(
-        column_name.split("[0].")[0] for column_name in names if column_name.count("[0].") == 1
-    ):
+    for name in dict.fromkeys(one.rpartition("[0].")[0] for one in names if "[0]." in one):
         start = f"{name}[0]."
-        if {
-            plain(column_name.removeprefix(start))
-            for column_name in names
-            if column_name.startswith(start)
-        } & set(items):
+        if {plain(one.removeprefix(start)) for one in names if one.startswith(start)} & set(items):
             lists.append(name)
     if not lists:
         return names, []
-    return [
-        column_name.replace(f"{lists[0]}[0].", f"{lists[0]}[].", 1) for column_name in names
-    ], lists[1:]
+    events = lists[0]
+    ends = [found.end() for found in re.finditer(r"\[0\]\.", f"{events}[0].")]
+    outer = [f"{events}[0]."[:end] for end in ends]
+    changed = {}
+    for name in names:
+        path = name
+        for start in reversed(outer):
+            if name.startswith(start):
+                path = f"{path[: len(start) - 4]}[].{path[len(start) :]}"
+        changed[name] = path
+    return list(changed.values()), [name for name in lists[1:] if not events.startswith(name)]
