@@ -221,8 +221,6 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         "share_of_repeats": round(repeats, 2),
         "clock": "replay" if is_old else "wall",
         "wording": _wording(events),
-        "types": sorted(kinds),
-        "exclude": [],
         "budgets": {},
         "earliest": None,
         "can_hold_back": True,

@@ -1,7 +1,7 @@
 """Counts the rows of guessed tables that validation would refuse, for `shortlist init`.
 
 Validation refuses a whole batch if more than a budget of its rows are bad. This module adjusts the
-run's settings so that the batch is still accepted.
+run's settings so that the batch is still accepted, or asks if many rows would be refused.
 """
 
 import math
@@ -14,18 +14,17 @@ from typing import Any
 import duckdb
 
 from shortlist import columns as c
-from shortlist.contracts import WITHOUT_ITEM
+from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.config import DataConfig, FilesConfig
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.mapping import items_sql, users_sql
 from shortlist.datasets.staging import staged_events_sql
-from shortlist.ids import MISSING_ID_WORDS
 from shortlist.lake.engine import quoted
 from shortlist.validation import Rule, ValidateConfig, rules_for
 from shortlist.validation.dry_run import RefusalForecast, would_refuse
 
-HOPELESS = 0.5
-"""If a larger share of a table's rows is refused, the mapping is assumed to be wrong."""
+MANY = 1 / 3
+"""If a larger share of a table's rows is refused, the mapping may be wrong, and `init` asks."""
 
 
 def avoid_refusals(
@@ -38,9 +37,9 @@ def avoid_refusals(
 ) -> None:
     """Count the rows that validation will refuse, and change `run` so that they fit the budgets.
 
-    Rows that break a rule in `_exclude_conditions` are left out by the setting `exclude`. For other
-    rules, the budget is raised. Each change adds a note to the table's guess. Also sets
-    `can_hold_back` in `run`: whether a demo can hold back its newest target events.
+    If more rows break rules than the budget allows, the budget is raised. Each change adds a note
+    to the table's guess. Also sets `can_hold_back` in `run`: whether a demo can hold back its
+    newest target events.
 
     Args:
         samples: {table: sample of its rows}.
@@ -60,10 +59,6 @@ def avoid_refusals(
     limits, oldest = ValidateConfig(), found.figures[0]
     if trust_times and oldest is not None and oldest < limits.earliest:
         run["earliest"] = oldest.year
-    excluded = []
-    if found.share > limits.failure_budget:
-        excluded = _exclude(found, rules, run, tables["interactions"].notes)
-    if run["earliest"] or excluded:
         found, rules = _count(samples, "interactions", toml(), figures)
     _say(samples["interactions"], "interactions", tables["interactions"], found, rules, run)
     _, first, cut = found.figures
@@ -72,51 +67,6 @@ def avoid_refusals(
         if table in tables:
             found, rules = _count(samples, table, toml())
             _say(samples[table], table, tables[table], found, rules, run)
-
-
-def _exclude(
-    found: RefusalForecast, rules: dict[str, str], run: dict[str, Any], notes: list[str]
-) -> list[str]:
-    """Exclude the rows that break the most frequently broken rules; return these rules."""
-    budget, remedies = ValidateConfig().failure_budget, _exclude_conditions(run)
-    largest = [
-        rule
-        for rule, rows in found.broken.items()
-        if rule in remedies and rows > budget / 4 * found.rows
-    ]
-    for rule in largest:
-        if remedies[rule] not in run["exclude"]:
-            run["exclude"].append(remedies[rule])
-        notes.append(
-            f"GUESS: {_rows(found.broken[rule], found.rows)} break {rule} ({rules[rule]});"
-            f" validation refuses a batch with more than {budget:.0%} of bad rows, so `exclude`"
-            f" leaves them out: {remedies[rule]}"
-        )
-    return largest
-
-
-def _exclude_conditions(run: dict[str, Any]) -> dict[str, str]:
-    """Return {rule: SQL condition for `exclude` that matches the rows that break it}."""
-    no_id = ", ".join(quoted(word) for word in MISSING_ID_WORDS)
-    searches = ", ".join(quoted(event_type) for event_type in WITHOUT_ITEM)
-    out = {
-        "user_id.required": "user_id IS NULL",
-        "item_id.required": f"item_id IS NULL AND event_type NOT IN ({searches})",
-        "item_id.placeholder": f"lower(item_id) IN ({no_id})",
-        "event_type.required": "event_type IS NULL",
-        "event_timestamp.required": "event_timestamp IS NULL",
-        "event_timestamp.readable": "event_timestamp IS NULL",
-        "event_timestamp.epoch_zero": "epoch_us(event_timestamp) = 0",
-        "value.not_negative": "value < 0",
-    }
-    if run["types"]:
-        known = ", ".join(quoted(event_type) for event_type in run["types"])
-        out["event_type.known"] = f"event_type NOT IN ({known})"
-    if run["rating_range"]:
-        low, high = run["rating_range"]
-        scale = f"value NOT BETWEEN {low:g} AND {high:g}"
-        out["value.rating_range"] = f"event_type = 'rating' AND {scale}"
-    return out
 
 
 def _say(
@@ -130,7 +80,7 @@ def _say(
     """Add a note for each rule that sends rows to quarantine.
 
     If these rows exceed the failure budget, the budget is raised in `run`. If they are more than
-    HOPELESS of the table, a question is added instead: whether the mapping is right.
+    MANY of the table, a question is added instead: whether the mapping is right.
     """
     budget = ValidateConfig().failure_budget
     rows, bad = found.rows + sample.rejected, found.bad + sample.rejected
@@ -141,17 +91,34 @@ def _say(
         f" {rules[rule]}"
         for rule in worst
     ]
-    if share > HOPELESS and worst:
-        guess.questions.append(f"{sample.name}: {reasons[0]}; is the mapping right?")
+    needed = math.ceil(share * 110) / 100
+    key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
+    if share > MANY and worst:
+        guess.questions.append(
+            f"{sample.name}: {reasons[0]}; is the mapping right?{_hint(sample, guess, worst[0])} If"
+            f" these rows are really bad, set {key} to {min(needed, 1):g} under [validation]"
+        )
         return
     guess.notes += reasons
     if share > budget:
-        run["budgets"][table] = math.ceil(share * 110) / 100
-        key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
+        run["budgets"][table] = needed
         guess.notes.append(
             f"GUESS: {_rows(bad, rows)} of {table} are bad, validation's budget is {budget:.0%}:"
             f" {key} is set to {run['budgets'][table]:g}, so that the good rows are accepted"
         )
+
+
+def _hint(sample: Sample, guess: Guess, rule: str) -> str:
+    """Return advice about the column whose values break a rule; "" if there is none."""
+    key = rule.partition(".")[0]
+    if key == c.EVENT_TYPE and guess.words:
+        known = {*EVENT_TYPES, *guess.more.get("event_types", {})}
+        unknown = [word for word in guess.words if word not in known]
+        return f" `event_types` may map its words {', '.join(unknown[:5])}."
+    if key not in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
+        return ""
+    others = sample.alternatives(key, guess.mapping[key])
+    return "".join(f" '{one}' has fewer empty cells: --column {key}={one}." for one in others)
 
 
 def _rows(count: int, rows: int) -> str:

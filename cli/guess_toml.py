@@ -49,8 +49,6 @@ def run_toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) ->
     lines.append(
         f"clock = \"{run['clock']}\" # replay: 'now' is the end of the data; wall: the current time"
     )
-    if run["exclude"]:
-        lines.append(f"exclude = {json.dumps(run['exclude'])} # events to leave out")
     if run["clock"] == "replay" and run["can_hold_back"]:
         lines.append(
             "hold_back = 0.05 # share of target events, the newest; `shortlist replay` sends them"

@@ -279,6 +279,13 @@ def test_words_in_the_first_line_may_be_data(tmp_path: Path) -> None:
         look(tmp_path, rows.encode())
 
 
+@pytest.mark.parametrize("word", ["review", "rating", "search", "click"])
+def test_a_word_of_data_may_also_name_a_column(tmp_path: Path, word: str) -> None:
+    rows = "".join(f"{i % 9},{i % 7},{word},{1_700_000_000 + i}\n" for i in range(9))
+    with pytest.raises(DatasetError, match=r"first line is data, not names of columns.* --header"):
+        look(tmp_path, rows.encode())
+
+
 def test_a_list_of_structs_as_events_is_a_question_with_an_answer(tmp_path: Path) -> None:
     events = [[{"item": "a", "at": 1_700_000_000}]]
     pq.write_table(pa.table({"user": ["u"], "events": events}), tmp_path / "log.parquet")

@@ -106,10 +106,11 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
         "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
         "489434,85048,LIGHTS,12,12/1/2009 7:45,6.95,13085.0,UK\n"
         "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,13085.0,UK\n"
+        "489436,79324P,LIGHTS,12,12/13/2009 7:46,6.75,13086.0,UK\n"
         "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,,UK\n",
         "",
         {U: "Customer ID", P: "StockCode", T: "InvoiceDate", V: "Price"},
-        'exclude = ["user_id IS NULL"]',
+        "failure_budget = 0.28",
     ),
     "yoochoose": (
         "yoochoose-clicks.dat",
@@ -204,10 +205,11 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
         "train.csv",
         "user_id,session_id,timestamp,step,action_type,reference,platform\n"
         "00RL,aff,1541037460,1,clickout item,109038,AU\n"
-        "00RL,aff,1541037461,2,filter selection,Hostel,AU\n",
+        "00RL,aff,1541037461,2,filter selection,Hostel,AU\n"
+        "00RL,aff,1541037462,3,clickout item,109038,AU\n00RL,aff,1541037463,4,clickout item,1,AU\n",
         "",
         {U: "user_id", P: "reference", T: "timestamp", K: "action_type", S: "session_id"},
-        """exclude = ["event_type NOT IN ('click')"]""",
+        "failure_budget = 0.28",
     ),
     "globo": (
         "clicks_hour_000.csv",

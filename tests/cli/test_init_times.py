@@ -115,11 +115,11 @@ def test_an_open_order_of_day_and_month_is_said(tmp_path: Path, mark: str) -> No
 @pytest.mark.parametrize("bad", ["NULL", "time", "n/a", "later", "0000-00-00"])
 @pytest.mark.parametrize("good", ["1700000000", "2024-05-31 10:00:00", "31.05.2024", "20240531"])
 def test_one_bad_value_does_not_spoil_a_column(tmp_path: Path, good: str, bad: str) -> None:
-    found = look(tmp_path, [bad, good, good, good])
+    found = look(tmp_path, [bad, good, good, good, good])
     assert not any("either order" in note for note in found["notes"])
     (note,) = [note for note in found["notes"] if "no such times" in note]
-    assert note == f"1 of 4 values of 'time' are no such times, e.g. '{bad}'"
-    assert 'exclude = ["event_timestamp IS NULL"]' in found["toml"]
+    assert note == f"1 of 5 values of 'time' are no such times, e.g. '{bad}'"
+    assert "failure_budget = 0.22" in found["toml"]
 
 
 def written(moment: datetime, unit: str) -> str:

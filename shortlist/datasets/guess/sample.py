@@ -9,11 +9,12 @@ from typing import Any
 import duckdb
 
 from shortlist import columns as c
+from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.cells import decimal_text
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.encoding import guess_encoding
-from shortlist.datasets.guess.names import NAMES, TABLES, plain
+from shortlist.datasets.guess.names import NAMES, TABLES, WORDS, plain
 from shortlist.datasets.json_keys import json_path, last_key
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.prepare import prepared
@@ -163,6 +164,9 @@ class Sample:
             or column in self.values[column]
         ] or [column for column in self.columns if _like(column, self.values[column])][1:]
         known = {word for names in TABLES.values() for words in names.values() for word in words}
+        numbers = [column for column in self.columns if NUMBER.fullmatch(column)]
+        if numbers:  # beside numbers, words such as `review` and `search` are event types
+            known -= {plain(word) for word in (*EVENT_TYPES, *WORDS)}
         if is_data and not any(plain(column) in known for column in self.columns):
             raise DatasetError(
                 f"{self.file.name}: its first line is data, not names of columns:"
@@ -300,7 +304,10 @@ class Sample:
         """
         whole = {plain(column.rpartition("[].")[2]): column for column in reversed(self.columns)}
         inner = {
-            plain(last_key(column)): column for column in reversed(self.columns) if "." in column
+            plain(word): column
+            for column in reversed(self.columns)
+            if "." in column
+            for word in (last_key(column).rpartition(".")[2], last_key(column))
         }
         mapping: dict[str, str] = {}
         for key, words in names.items():
