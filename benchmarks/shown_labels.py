@@ -76,7 +76,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            of_seed = measure(Settings(home=folder), arguments.preset, kinds, seed=seed)
+            of_seed = measure(Settings(home=Path(folder)), arguments.preset, kinds, seed=seed)
         users += [f"{seed}/{user}" for user in of_seed["users"]]
         sizes.append(of_seed["sizes"])
         for name, figures in of_seed["figures"].items():

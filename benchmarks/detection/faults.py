@@ -169,7 +169,7 @@ def failing(at: Context, lists: Lists) -> Lists:
 def failed_requests(at: Context, log: Log) -> Log:
     """Failed requests are counted by the service, and have no line in its log."""
     answered = (log.requests["items"] > 0).to_numpy()
-    failed = log.requests[c.REQUEST_ID][~answered]
+    failed = log.requests[c.REQUEST_ID].to_numpy()[~answered].tolist()
     log = replace(log, events=log.events[~log.events[c.REQUEST_ID].isin(failed)])
     rate = log.operation["error_rate"] + 1 - float(answered.mean())
     return replace(picked(log, answered), operation=log.operation | {"error_rate": rate})

@@ -29,7 +29,7 @@ RIVALS = ("evidently defaults", "ks bonferroni", "psi > 0.2", "page-hinkley (riv
 def columns_of(log: Log) -> dict[str, np.ndarray]:
     """Return what the drift tests see: columns of shown items, requests and event values."""
     counts = log.events[log.events[c.EVENT_TYPE] == "click"][c.REQUEST_ID].value_counts()
-    clicks = log.requests[c.REQUEST_ID].map(counts.to_dict()).fillna(0)
+    clicks = counts.reindex(log.requests[c.REQUEST_ID]).fillna(0)
     values = log.events.groupby(c.EVENT_TYPE)[c.VALUE]
     out = {name: log.shown[name].to_numpy(float) for name in NUMERIC}
     out |= {

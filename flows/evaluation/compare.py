@@ -136,10 +136,11 @@ def compare_runs(
     for name in ITEM_SLICES:
         of_slice = {key.split(OF)[0]: key for key in figures if key.endswith(OF + name)}
         slices[name] = compared(of_slice, everything, draws=SLICE_DRAWS)
+    one_config, other_config = (_by_kind(each.config) for each in pair)
     return {
         "dataset": one.config.name,
         "runs": [each.about() for each in pair],
-        "settings": difference(*(_by_kind(each.config) for each in pair)),
+        "settings": difference(one_config, other_config),
         "n_requests": len(users),
         "n_users": len(set(users)),
         "metrics": metrics,
