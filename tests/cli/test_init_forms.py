@@ -208,11 +208,12 @@ def test_utf_16_without_its_mark_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["[{'id': 16, 'na", "['open", "[{'id': 3}]"])
 def test_a_list_that_cannot_be_read_is_a_fault(tmp_path: Path, cell: str) -> None:
     good = "[{'id': 1, 'name': 'Art'}]"
-    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"{good}"\nb,B,"{cell}"\n')
+    rows = "".join(f'{item},A,"{good}"\n' for item in "acd")  # `init` asks if most are bad
+    (tmp_path / "items.csv").write_text(f'{ITEMS}{rows}b,B,"{cell}"\n')
     log = f"{HEAD}u,a,1700000000\n".encode()
     found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
     staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("faults").to_pylist() == [None, ["categories.readable"]]
+    assert staged.column("faults").to_pylist() == [None] * 3 + [["categories.readable"]]
 
 
 @pytest.mark.parametrize(("key", "said"), [("name", "by their 'name'"), ("id", "by their 'id'")])
