@@ -195,8 +195,10 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     ]
     types = sorted(state["type"] for state in states)
     log = (tmp_path / "worker.log").read_text()[-3_000:]
-    assert types == ["CANCELLED", "CANCELLED", "COMPLETED"], log
-    assert list((tmp_path / "home" / "packs").glob("*.parquet"))
+    # One run does the work of all: one of the missed ones, or on a slow machine that of the schedule.
+    assert types in (["CANCELLED", "CANCELLED", "COMPLETED"], ["CANCELLED"] * 3), log
+    packs = tmp_path / "home" / "packs"
+    assert wait_for(lambda: list(packs.glob("*.parquet")), seconds=240, what="features")
     assert wait_for(lambda: ended(failing), seconds=240, what="monitoring")["name"] == "Failed"
     (notified,) = wait_for(lambda: hook, seconds=60, what="the notification")
     assert notified["title"] == f"Shortlist {settings.home_name}: watch is Failed"
