@@ -195,7 +195,7 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     ]
     types = sorted(state["type"] for state in states)
     log = (tmp_path / "worker.log").read_text()[-3_000:]
-    # One run does the work of all: one of the missed ones, or on a slow machine that of the schedule.
+    # One run does the work of all: a missed one, or on a slow machine that of the schedule.
     assert types in (["CANCELLED", "CANCELLED", "COMPLETED"], ["CANCELLED"] * 3), log
     packs = tmp_path / "home" / "packs"
     assert wait_for(lambda: list(packs.glob("*.parquet")), seconds=240, what="features")
