@@ -43,6 +43,7 @@ endurance: .venv/.ready
 	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py \
 	    tests/shortlist/test_lake_kill.py tests/flows/test_data_kill.py \
 	    tests/flows/test_repeats_run.py tests/flows/test_degenerate_runs.py \
+	    tests/flows/test_tune.py tests/flows/test_off_policy_run.py tests/benchmarks/test_rollout.py \
 	    tests/benchmarks/test_refit_days.py tests/services/test_faults.py tests/live \
 	    tests/feature_repo tests/shortlist/test_event_groups.py tests/shortlist/test_feature_states.py \
 	    tests/shortlist/test_searches.py tests/shortlist/test_catalogue_history.py \
