@@ -89,7 +89,7 @@ def test_the_error_of_the_source_is_what_an_empty_home_says(
 
 def _stage(home: Settings, folder: Path, bad: bool) -> Any:
     service, absent = {"source": "service"}, absent_files(folder)
-    return ingest.stage_task(DataConfig.model_validate(absent if bad else service), None)
+    return ingest.stage_task(DataConfig.model_validate(absent if bad else service), None, None)
 
 
 def _publish(home: Settings, folder: Path, bad: bool) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from flows.featurize import featurize
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
-from flows.training import shown_lists
+from flows.training import ranking_data, shown_lists
 from flows.training.assemble import RunData, load_run_data
 from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from flows.training.shown_lists import SHOWN
@@ -78,7 +78,8 @@ def prepared(house: House) -> tuple[RunData, dict, Chain]:
 
 
 def test_rows_are_the_shown_items_with_position_propensity_and_choice(house, monkeypatch):
-    monkeypatch.setattr(shown_lists, "MIN_CHOSEN", 5)
+    for module in (shown_lists, ranking_data):
+        monkeypatch.setattr(module, "MIN_CHOSEN", 5)
     run_data, ticks, chain = prepared(house)
     gathered = {window: gather(chain, ticks[window]) for window in ticks}
     window = RankingWindows.of(chain, ticks, gathered)
