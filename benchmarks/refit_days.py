@@ -110,41 +110,24 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
     Args:
         window: start and end of the day, in microseconds.
     """
+    from benchmarks.rolling.requests import requests_of_day
     from flows.evaluate import judge_chain
     from flows.evaluation.requests import ndcg_of_users
-    from flows.training.assemble import RunData, draw_window, judged_requests
     from models.recommend.loading import load_chain
     from shortlist.catalogue import Catalogue
-    from shortlist.catalogue_history import COLUMNS
-    from shortlist.feature_store import OfflineReader, read_pack_history
-    from shortlist.lake import Lake
-    from shortlist.splits import Windows
-    from shortlist.ticks import newest_tick
 
-    lake, config = Lake(settings.lake), run.config
-    interactions = lake.interactions(event_types=config.data.target_events, until=window[1])
-    start = run.windows.edges[0]
-    run_data = RunData(
-        interactions=interactions,
-        asked=lake.asked_at(interactions),
-        users=lake.users(),
-        catalogue=Catalogue.from_items(run.items),
-        windows=Windows((start, start + 1, start + 2, *window)),
-        versions=lake.item_versions(COLUMNS),
-    )
     about = run.read("about.json", made_by="train")
     refit, before = (
         load_chain(run.staging, about, sources=sources)
         for sources in (run.staging / "sources", run.trial)
     )
-    moments = newest_tick(draw_window(run_data, "test", config).at, config.tick)
-    ticks = judged_requests(
-        run_data,
-        "test",
+    ticks = requests_of_day(
+        settings,
+        run.config,
+        window,
+        start=run.windows.edges[0],
+        catalogue=Catalogue.from_items(run.items),
         profiles=refit.profiles,
-        reader=OfflineReader(settings),
-        packs=read_pack_history(settings, np.unique(moments).tolist()),
-        config=config,
     )
     lists = {
         "refit": judge_chain(refit, ticks, k=K),

@@ -53,8 +53,9 @@ def run_flow(
     """Run all steps in order: ingest, validate, featurize, train, evaluate, package, promote; for a
     demo also replay, refresh and monitor.
 
-    The flow run ends as Refused if validation refuses the data or a gate the release, or if the
-    serving release can't be continued; and as Held if the verdict of the guardrails is `hold`.
+    The flow run ends as Refused if validation refuses the data, if a gate refuses the release, or
+    if the serving release can't be continued; and as Held if the verdict of the guardrails is
+    `hold`.
 
     Args:
         config: the run's configuration, the content of its TOML file.

@@ -20,7 +20,7 @@ from flows.runtime.runs import Run
 from flows.training.assemble import as_validation, load_run_data, training_data
 from flows.training.incremental import empty_folders, train_incrementally
 from flows.training.judgeable import require_judgeable
-from flows.training.refit import Recipe, fitted_on, refit_jobs
+from flows.training.refit import Recipe, fitted_on, refit_figures, refit_jobs, trained_on
 from flows.training.reuse import adopt, cache_key, record_key, trained_before
 from flows.training.sources import Job, fit_sources, in_order, reference_sources
 from flows.training.train_ranking import train_ranking
@@ -160,14 +160,7 @@ def train(settings: Settings, run: Run, *, baselines: bool = True) -> dict[str, 
         "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
         "sources": {source_type: source_type for source_type in chosen},
         "source_figures": trial,
-        "refit": {
-            "seconds": {source_type: figure["seconds"] for source_type, figure in refitted.items()},
-            "index_recall@100": {
-                source_type: figure["index_recall@100"]
-                for source_type, figure in refitted.items()
-                if "index_recall@100" in figure
-            },
-        },
+        "refit": refit_figures(refitted),
         "fitted": fitted_on(run_data, chosen),
         "training": {"mode": "full"},
         "learned_with": learned_with(config),
@@ -181,9 +174,5 @@ def train(settings: Settings, run: Run, *, baselines: bool = True) -> dict[str, 
         "sources": trial,
         "ranker": about["ranker"],
         "chain": about["chain"],
-        "data": {
-            "items": released.num_items,
-            "users": released.num_users,
-            "events": len(released.item_idx),
-        },
+        "data": trained_on(released),
     }

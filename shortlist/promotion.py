@@ -19,7 +19,7 @@ from shortlist.switches import in_force
 
 DEFAULT_GATES = Path(__file__).resolve().parents[1] / "configs" / "gates.toml"
 COMPARISONS = ("quality", "loss budget", "value", "off-policy")
-"""Gates that compare a release with the champion of its evaluation, on past events."""
+"""Gates that compare a release, on past events, with the release that served then."""
 LOCK_SECONDS = 60
 """How long to wait for another promotion or rollback. One takes as long as verifying a release."""
 

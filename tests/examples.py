@@ -1,8 +1,20 @@
-"""How many examples a property test draws."""
+"""What only `make endurance` runs: long tests, and all examples of property tests."""
 
 import os
 
-SHARE = 1.0 if os.environ.get("SHORTLIST_ENDURANCE") else 0.4
+import pytest
+
+ENDURANCE = bool(os.environ.get("SHORTLIST_ENDURANCE"))
+SHARE = 1.0 if ENDURANCE else 0.4
+
+
+def endurance(why: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that only `make endurance` runs.
+
+    Args:
+        why: what takes long, for the list of skipped tests.
+    """
+    return pytest.mark.skipif(not ENDURANCE, reason=f"{why}: make endurance")
 
 
 def examples(count: int) -> int:

@@ -284,7 +284,7 @@ def bot_burst(at: Context, log: Log) -> Log:
 
 
 def time_zone(at: Context, log: Log) -> Log:
-    """A share of the events is dated two hours early, so before the list that led to them."""
+    """A share of the events is dated two hours too early, before the list that they belong to."""
     earlier = np.where(at.some(len(log.events)), 2 * HOUR, 0)
     return replace(log, events=log.events.assign(at=log.events["at"] - earlier))
 

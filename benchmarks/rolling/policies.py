@@ -6,26 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.rolling.requests import requests_of_day
 from flows.evaluate import evaluate, judge_chain, ndcg_of_users
 from flows.package import package
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from flows.train import train
-from flows.training.assemble import RunData, draw_window, judged_requests
 from flows.training.incremental import train_incrementally
 from models.incremental import Increment
 from models.recommend.loading import load_served
 from shortlist.catalogue import Catalogue
-from shortlist.catalogue_history import COLUMNS
 from shortlist.config import Settings, load_toml
-from shortlist.feature_store import OfflineReader, read_pack_history
 from shortlist.gates import GatesConfig, judge_gates
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
-from shortlist.splits import Windows
-from shortlist.ticks import newest_tick
 
 STALE, FULL, INCREMENTAL = "stale", "full", "incremental"
 K = 10
@@ -108,28 +102,16 @@ def judge_release(
         window: start and end of the day, in microseconds; the lake has its events.
     """
     release = ReleaseStore(settings.releases).open(release_id)
-    lake = Lake(settings.lake)
-    interactions = lake.interactions(event_types=config.data.target_events, until=window[1])
     known = Catalogue.load(release.file("items.parquet"))
-    start = release.about["windows"]["retrieval_train"][0]
-    run_data = RunData(
-        interactions=interactions,
-        asked=lake.asked_at(interactions),
-        users=lake.users(),
-        catalogue=known.with_current(lake.items()),
-        windows=Windows((start, start + 1, start + 2, *window)),
-        versions=lake.item_versions(COLUMNS),
-        lake=lake,
-    )
-    chain = load_served(release, run_data.catalogue)
-    moments = newest_tick(draw_window(run_data, "test", config).at, config.tick)
-    ticks = judged_requests(
-        run_data,
-        "test",
+    catalogue = known.with_current(Lake(settings.lake).items())
+    chain = load_served(release, catalogue)
+    ticks = requests_of_day(
+        settings,
+        config,
+        window,
+        start=release.about["windows"]["retrieval_train"][0],
+        catalogue=catalogue,
         profiles=chain.profiles,
-        reader=OfflineReader(settings),
-        packs=read_pack_history(settings, np.unique(moments).tolist()),
-        config=config,
     )
     users = ndcg_of_users({"it": judge_chain(chain, ticks, k=K).lists}, ticks, k=K)
     return dict(

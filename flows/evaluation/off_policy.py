@@ -43,7 +43,7 @@ def off_policy(
     """
     config = run.config
     k = config.evaluate.list_size
-    served = load_served(settings, run, run_data, k=k)
+    served = lists_of_window(settings, run, run_data, k=k)
     rng = np.random.default_rng([config.seed, *b"off_policy"])
     served = served.sample(MAX_LISTS, rng=rng)
     wanted: dict[str, np.ndarray] = {}
@@ -56,7 +56,7 @@ def off_policy(
     return {"window": list(run_data.windows["test"])} | result
 
 
-def load_served(settings: Settings, run: Run, run_data: RunData, *, k: int) -> Served:
+def lists_of_window(settings: Settings, run: Run, run_data: RunData, *, k: int) -> Served:
     """Join the serving log of the test window with the events of the run's snapshot."""
     start, end = run_data.windows["test"]
     requests, shown = load_traffic_log(settings.serving_log, since=start)

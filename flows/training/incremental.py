@@ -19,7 +19,7 @@ from flows.runtime.base import Base, NothingNew
 from flows.runtime.runs import Run
 from flows.training.assemble import RunData, as_validation, load_run_data, training_data
 from flows.training.judgeable import require_judgeable
-from flows.training.refit import Recipe, fitted_on
+from flows.training.refit import Recipe, fitted_on, refit_figures, trained_on
 from flows.training.sources import Job, fit_sources, in_order
 from flows.training.windows import read_windows
 from models import registry
@@ -107,24 +107,16 @@ def train_incrementally(
                 "full": about["training"].get("full", base.release.release_id),
                 "full_data_end": about["training"].get("full_data_end", base.data_end),
             },
-            "refit": {
-                "seconds": {kind: figure["seconds"] for kind, figure in refitted.items()},
-                "index_recall@100": {
-                    kind: figure["index_recall@100"]
-                    for kind, figure in refitted.items()
-                    if "index_recall@100" in figure
-                },
-            },
+            "refit": refit_figures(refitted),
             "windows": run_data.windows.to_json(),
             "data_end": run.data_end,
         },
     )
-    data = jobs[0].data
     return {
         "sources": refitted,
         "ranker": about["ranker"],
         "chain": about["chain"],
-        "data": {"items": data.num_items, "users": data.num_users, "events": len(data.item_idx)},
+        "data": trained_on(jobs[0].data),
     }
 
 

@@ -142,6 +142,23 @@ def refit_jobs(
     ]
 
 
+def refit_figures(refitted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the manifest's `refit`: seconds of each source, and recall of each vector index.
+
+    Args:
+        refitted: {source: figures of its fit on all data}.
+    """
+    return {
+        key: {source: figure[key] for source, figure in refitted.items() if key in figure}
+        for key in ("seconds", "index_recall@100")
+    }
+
+
+def trained_on(data: TrainingData) -> dict[str, int]:
+    """Return the number of items, users and events of a release's training data."""
+    return {"items": data.num_items, "users": data.num_users, "events": len(data.item_idx)}
+
+
 def fitted_on(run_data: RunData, sources: list[str]) -> dict[str, dict[str, Any]]:
     """Return {part of a release: the time span and number of target events it was fitted on}."""
     edges = run_data.windows

@@ -14,26 +14,23 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
   (docs/experiments/ranking.md).
 """
 
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import Schema
-from models.ranking.shown import NEEDS_SHOWN, Labels, inverse_propensities
+from models.ranking.shown import WeighedLabelsConfig, inverse_propensities
 from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible, rows_in_batches
 from models.training import TrainingOptions
-from shortlist.config import Config
 
 
-class LambdamartConfig(Config):
+class LambdamartConfig(WeighedLabelsConfig):
     """Hyperparameters of LambdaMART, named as in LightGBM."""
 
     kind: Literal["lambdamart"] = "lambdamart"
-    labels: Labels = "candidates"
-    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
     num_models: int = Field(default=3, ge=1)
     """Number of models with different seeds whose scores are averaged."""
     num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
@@ -47,15 +44,6 @@ class LambdamartConfig(Config):
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
-    max_propensity_weight: float | None = Field(default=None, ge=1)
-    """Training on shown lists: each item's weight is its inverse propensity, relative to the median
-    and clipped to this. None: all weigh the same."""
-
-    @model_validator(mode="after")
-    def _weighs_what_it_reads(self) -> Self:
-        if self.max_propensity_weight is not None and self.labels == "candidates":
-            raise ValueError(NEEDS_SHOWN)
-        return self
 
 
 MIN_LEAF_SHARE = 1 / 150

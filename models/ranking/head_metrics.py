@@ -7,13 +7,18 @@ MIN_LABELS = 20
 BINS = 10
 
 
+def has_enough(label: np.ndarray) -> bool:
+    """Return whether (R,) labels can calibrate probabilities: MIN_LABELS of each class."""
+    positives = int(label.sum())
+    return min(positives, len(label) - positives) >= MIN_LABELS
+
+
 def platt(margin: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """Return (slope, offset) of the logistic regression of labels on margins, by Newton's method.
 
     (1, 0) if there are fewer than MIN_LABELS labels of a class, or the slope would not be positive.
     """
-    positives = int(label.sum())
-    if min(positives, len(label) - positives) < MIN_LABELS:
+    if not has_enough(label):
         return 1.0, 0.0
     x = np.stack([margin, np.ones(len(margin))], axis=1)
     weights = np.array([1.0, 0.0])

@@ -1,16 +1,42 @@
 """What training on shown lists corrects for: position bias and unequal chances to be shown."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
+
+from models.ranking.head_metrics import sigmoid
+from shortlist.config import Config
 
 Labels = Literal["candidates", "shown", "both"]
 """Requests that a ranker is trained on: those of users' events, with all candidates of the sources;
 lists that were shown (docs/ranking.md); or both."""
-NEEDS_SHOWN = 'max_propensity_weight weighs shown lists; want labels = "shown" or "both" with it'
 RIDGE = 1.0
 """Strength of the pull to 0 of a position's bias, which matters for positions with few outcomes."""
 STEPS = 20
+
+
+class LabelsConfig(Config):
+    """What a ranker learns from."""
+
+    labels: Labels = "candidates"
+    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
+
+
+class WeighedLabelsConfig(LabelsConfig):
+    """What a ranker learns from, with weights for items of shown lists."""
+
+    max_propensity_weight: float | None = Field(default=None, ge=1)
+    """Training on shown lists: each item's weight is its inverse propensity, relative to the median
+    and clipped to this. None: all weigh the same."""
+
+    @model_validator(mode="after")
+    def _weighs_what_it_reads(self) -> Self:
+        if self.max_propensity_weight is not None and self.labels == "candidates":
+            raise ValueError(
+                'max_propensity_weight weighs shown lists; want labels = "shown" or "both" with it'
+            )
+        return self
 
 
 def inverse_propensities(propensity: np.ndarray | None, *, clip: float | None) -> np.ndarray | None:
@@ -54,7 +80,7 @@ def position_bias(margin: np.ndarray, label: np.ndarray, position: np.ndarray) -
     count = int(position.max()) + 1
     bias = np.zeros(count)
     for _ in range(STEPS):
-        p = 1 / (1 + np.exp(-np.clip(margin + bias[position], -30, 30)))
+        p = sigmoid(margin + bias[position])
         gradient = np.bincount(position, weights=label - p, minlength=count) - RIDGE * bias
         curvature = np.bincount(position, weights=p * (1 - p), minlength=count) + RIDGE
         bias += np.clip(gradient / curvature, -2, 2)

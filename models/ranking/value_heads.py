@@ -19,28 +19,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from models.ranking.head_metrics import (
-    MIN_LABELS,
     auc,
     calibration_error,
     correlation,
     grouped_auc,
+    has_enough,
     log_loss,
     platt,
     sigmoid,
 )
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.requests import Requests
-from models.ranking.shown import NEEDS_SHOWN, Labels, inverse_propensities, position_bias
+from models.ranking.shown import WeighedLabelsConfig, inverse_propensities, position_bias
 from models.ranking.tree_scores import MAX_LEAVES, TreeScores
 from models.ranking.trees import reproducible, rows_in_batches
 from models.training import TrainingOptions
-from shortlist.config import Config
 from shortlist.value import NAMES, OUTCOMES, OutcomeName
 
 ABOUT = "value.json"
@@ -48,12 +47,10 @@ MIN_POSITIVES = 20
 """An outcome that happened to fewer training candidates gets no head; it counts as 0."""
 
 
-class ValueHeadsConfig(Config):
+class ValueHeadsConfig(WeighedLabelsConfig):
     """Hyperparameters of the heads, named as in LightGBM."""
 
     kind: Literal["value"] = "value"
-    labels: Labels = "candidates"
-    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
     weights: dict[OutcomeName, float] = Field(default_factory=dict)
     """Weight of each outcome. In a run's TOML, leave it out and set `[value]`."""
     num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
@@ -64,15 +61,6 @@ class ValueHeadsConfig(Config):
     feature_fraction: float = Field(default=0.25, gt=0, le=1)
     bagging_fraction: float = Field(default=0.8, gt=0, le=1)
     lambda_l2: float = Field(default=5.0, ge=0)
-    max_propensity_weight: float | None = Field(default=None, ge=1)
-    """Training on shown lists: each item's weight is its inverse propensity, relative to the median
-    and clipped to this. None: all weigh the same."""
-
-    @model_validator(mode="after")
-    def _weighs_what_it_reads(self) -> Self:
-        if self.max_propensity_weight is not None and self.labels == "candidates":
-            raise ValueError(NEEDS_SHOWN)
-        return self
 
 
 @dataclass(frozen=True)
@@ -190,7 +178,8 @@ def fit_value_heads(
         if happened < MIN_POSITIVES:
             figures[name] = {"training_events": happened, "head": False}
             continue
-        if train.position is not None and not can_be_calibrated(name, judged):
+        is_probability = OUTCOMES[name].amount is None
+        if train.position is not None and is_probability and not has_enough(judged):
             # Shown lists have other frequencies than candidates, so the scale would be wrong.
             figures[name] = {"training_events": happened, "head": False}
             print(f"value: no head of {name}: it happened to too few candidates of validation")
@@ -271,14 +260,6 @@ def _fit_head(
         callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
     )
     return Head(name, booster.model_to_string(num_iteration=booster.best_iteration), happens)
-
-
-def can_be_calibrated(name: str, label: np.ndarray) -> bool:
-    """Return whether validation has enough labels (R,) to scale the head of an outcome."""
-    if OUTCOMES[name].amount is not None:
-        return True
-    positives = int(label.sum())
-    return min(positives, len(label) - positives) >= MIN_LABELS
 
 
 def calibrated(

@@ -60,6 +60,15 @@ def load_served(release: Release, catalogue: Catalogue) -> Chain:
         catalogue: begins with the release's items, in their order (`Catalogue.with_current`).
     """
     chain = load_chain(release.path, release.about, sources=release.file("sources"))
+    return over_catalogue(chain, catalogue)
+
+
+def over_catalogue(chain: Chain, catalogue: Catalogue) -> Chain:
+    """Return a chain over a newer catalogue, with a source of the items that were added to it.
+
+    Args:
+        catalogue: as for `load_served`.
+    """
     if catalogue.num_items == chain.num_known:
         return chain.live(catalogue, None)
     content = chain.sources.get(CONTENT)

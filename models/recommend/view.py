@@ -13,7 +13,8 @@ from models.queries import Candidates, Queries
 from models.recommend.business_rules.compiled import RuleCompiler
 from models.recommend.chain import Chain, Ranked
 from models.recommend.explain import EXPLORE, Descriptions, Explainer, Wording
-from models.recommend.new_items import CONTENT, NewItems
+from models.recommend.loading import over_catalogue
+from models.recommend.new_items import CONTENT
 from models.recommend.pages import ItemKeys
 from models.recommend.search import Found
 from models.recommend.stages import Run, strictly
@@ -62,24 +63,20 @@ class View:
             models: the chain as loaded from the release.
             trained_on: the catalogue that the models were trained on; used if the pack has none.
         """
-        catalogue, new = trained_on, None
-        content = models.sources.get(CONTENT)
-        content = content if isinstance(content, VectorSource) else None
-        if pack.items is not None:
-            catalogue = trained_on.with_current(pack.items)
-            if catalogue.num_items > trained_on.num_items:
-                new = NewItems(catalogue, num_known=trained_on.num_items, content=content)
+        catalogue = trained_on if pack.items is None else trained_on.with_current(pack.items)
+        chain = over_catalogue(models, catalogue)
         # Compute these cached properties now instead of in the first request.
         _ = catalogue.vocab, catalogue.terms, catalogue.category_units, catalogue.brand_code
         _ = catalogue.titles, catalogue.category_lists, catalogue.log_price, catalogue.available
         items = pack.align(catalogue.vocab).with_matrix(catalogue.published_at)
-        described = None
-        if content is not None:
-            described = Descriptions(content.item_vectors, None if new is None else new.vectors)
+        content, described = models.sources.get(CONTENT), None
+        if isinstance(content, VectorSource):
+            new_vectors = None if chain.new is None else chain.new.vectors
+            described = Descriptions(content.item_vectors, new_vectors)
         return cls(
             catalogue=catalogue,
             items=items,
-            chain=models.live(catalogue, new),
+            chain=chain,
             explainer=Explainer(
                 catalogue,
                 item_knn,

@@ -4,9 +4,8 @@ import numpy as np
 
 from models.data import TrainingData, Validation
 from models.incremental import Increment, grown_rows, load_grown
-from models.layers import prepare
 from models.retrieval.requests import RequestExamples, train_on_requests
-from models.retrieval.two_tower import TwoTower, TwoTowerConfig
+from models.retrieval.two_tower import TwoTower, TwoTowerConfig, untrained
 from models.training import TrainingOptions
 from models.vector_source import SourceError, VectorSource
 
@@ -36,15 +35,14 @@ def continue_two_tower(
         new = np.arange(len(trained.embed.content), len(content))
         if len(new):
             content[new] = trained.encoder.encode_new(data.catalogue, new)
-    model = TwoTower(
+    model = untrained(
         config,
-        categories=data.catalogue.category_matrix,
-        known=data.item_counts > 0,
+        data,
+        options,
         profile_cardinalities=trained.profile_cardinalities,
         content=content,
         widths=trained.widths,
-    ).to(options.device)
-    prepare(model, options.generator("two_tower weights"))
+    )
     load_grown(model, trained)
     rng = options.rng("two_tower batches")
     examples = RequestExamples(data, max_history=config.max_history, rng=rng, increment=increment)

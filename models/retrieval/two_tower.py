@@ -245,15 +245,14 @@ def fit_two_tower(
             options=options,
         )
         widths = encoder.widths
-    model = TwoTower(
+    model = untrained(
         config,
-        categories=data.catalogue.category_matrix,
-        known=data.item_counts > 0,
+        data,
+        options,
         profile_cardinalities=data.profile_cardinalities,
         content=features,
         widths=widths,
-    ).to(options.device)
-    prepare(model, options.generator("two_tower weights"))
+    )
     model.query.standardise(examples)
     history = train_on_requests(
         model, examples, name="two_tower", config=config, validation=validation, options=options
@@ -262,6 +261,30 @@ def fit_two_tower(
     return VectorSource.build(
         "two_tower", config=config, model=model.cpu(), history=history, index=options.index
     )
+
+
+def untrained(
+    config: TwoTowerConfig,
+    data: TrainingData,
+    options: TrainingOptions,
+    *,
+    profile_cardinalities: tuple[int, ...],
+    content: np.ndarray | None,
+    widths: dict[str, int] | None,
+) -> TwoTower:
+    """Return a model with initial weights, over the catalogue of `data`; other arguments are those
+    of `TwoTower`.
+    """
+    model = TwoTower(
+        config,
+        categories=data.catalogue.category_matrix,
+        known=data.item_counts > 0,
+        profile_cardinalities=profile_cardinalities,
+        content=content,
+        widths=widths,
+    ).to(options.device)
+    prepare(model, options.generator("two_tower weights"))
+    return model
 
 
 def load_two_tower(folder: Path, catalogue: Catalogue) -> VectorSource:

@@ -1,6 +1,5 @@
 """Days of refresh, train and promote in `shortlist bench refit_days`, on the `tiny` world."""
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 from tests.conftest import ANY_GATES
+from tests.examples import endurance
 
 RUN = """
 name = "tiny-days"
@@ -45,9 +45,7 @@ def test_the_difference_is_paired_over_users():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("SHORTLIST_ENDURANCE"), reason="two trainings: make endurance"
-)
+@endurance("two trainings")
 @pytest.mark.usefixtures("prefect_here")
 def test_each_night_trains_a_release_on_one_more_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

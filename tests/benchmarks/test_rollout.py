@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist.config import Settings
 from tests.benchmarks.test_refit_days import RUN
 from tests.conftest import ANY_GATES
+from tests.examples import endurance
 
 SETTINGS = {"sources": ["item_knn", "recent_popularity"], "rankers": ["lambdamart"]}
 POLICIES = [Policy(STALE, None), Policy(FULL, 2), Policy(INCREMENTAL, 1, {})]
@@ -90,9 +90,7 @@ class TinyShop(Shop):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("SHORTLIST_ENDURANCE"), reason="three trainings: make endurance"
-)
+@endurance("three trainings")
 @pytest.mark.usefixtures("prefect_here")
 def test_a_rollout_continues_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

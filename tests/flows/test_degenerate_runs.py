@@ -7,7 +7,6 @@ Each takes a minute or so, so they belong to `make endurance`.
 
 import csv
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +16,9 @@ import pytest
 
 from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
+from tests.examples import endurance
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SHORTLIST_ENDURANCE"), reason="whole runs: make endurance"
-)
+pytestmark = endurance("whole runs")
 START = 1_735_689_600  # 1 January 2025
 HOUR = 3_600
 SOURCES = (

@@ -1,7 +1,6 @@
 """A challenger is judged by lists that a real service explored, before it gets traffic."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,12 @@ from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 from tests.conftest import CATEGORIES, NUM_USERS, shortlist, world_toml
+from tests.examples import endurance
 from tests.services.conftest import FOLDERS, copy_home, refresh, serving
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("SHORTLIST_ENDURANCE"), reason="a service and a training: make endurance"
-    ),
+    endurance("a service and a training"),
 ]
 MINUTE = 60_000_000
 ROUNDS, K = 10, 10

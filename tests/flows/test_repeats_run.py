@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from shortlist.datasets.service_log import read_lines
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
+from tests.examples import endurance
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SHORTLIST_ENDURANCE"), reason="two whole runs: make endurance"
-)
+pytestmark = endurance("two whole runs")
 CUSTOMERS, PURCHASES = 40, 60
 DRINKS = ("espresso", "flat white", "mint tea", "cocoa", "lemonade", "chai")
 START = 1_735_689_600  # 1 January 2025

@@ -1,7 +1,6 @@
 """Studies: the search, its budget, resuming, refusals, and the comparison with other seeds."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,8 @@ from models.ranking.registry import RANKERS
 from models.registry import parse_source
 from models.sequence.sasrec import SasrecConfig
 from tests.conftest import shortlist
+from tests.examples import endurance
 
-ENDURANCE = pytest.mark.skipif(
-    not os.environ.get("SHORTLIST_ENDURANCE"), reason="fits all sources: make endurance"
-)
 USERS = [f"u{number}" for number in range(40)]
 SPACE = {key: SOURCE_SPACE[key] for key in ("dropout", "optimiser.learning_rate")}
 
@@ -155,7 +152,9 @@ def test_values_of_nested_configs_are_changed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["content", pytest.param("lambdamart", marks=ENDURANCE)])
+@pytest.mark.parametrize(
+    "kind", ["content", pytest.param("lambdamart", marks=endurance("fits all sources"))]
+)
 def test_the_command_tunes_a_source_and_a_ranker_of_a_run(trainable_home, world_config, kind):
     done = shortlist(
         "tune",

@@ -6,7 +6,6 @@ give; the challenger by clicks. It gains click-through, and the board stops it.
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -39,12 +38,11 @@ from shortlist.experiment import ExperimentConfig, past_experiments, running_exp
 from shortlist.release import ReleaseStore
 from shortlist.switches import in_force
 from tests.conftest import new_prefect_home
+from tests.examples import endurance
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("SHORTLIST_ENDURANCE"), reason="two trainings and days of traffic"
-    ),
+    endurance("two trainings and days of traffic"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = """

@@ -5,16 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from models.ranking.requests import MAX_HISTORY
-from models.ranking.shown import Labels
+from models.ranking.shown import LabelsConfig
 from models.training import OptimiserConfig
-from shortlist.config import Config
 
 
-class NeuralConfig(Config):
+class NeuralConfig(LabelsConfig):
     """Hyperparameters of a neural ranker; each network adds its own."""
 
-    labels: Labels = "candidates"
-    """Requests to learn from: "candidates" of the sources, lists that were "shown", or "both"."""
     embedding_dim: PositiveInt = 16
     hidden_dims: tuple[PositiveInt, ...] = (128, 64)
     """Widths of the hidden layers of the deep part."""
