@@ -11,7 +11,7 @@ from models import registry
 from models.content.config import ContentFeatures
 from models.data import TrainingData, Validation
 from models.incremental import Increment, grown_rows
-from models.retrieval import continue_two_tower
+from models.retrieval import two_tower
 from models.sequence.fit import target_times
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError
@@ -225,7 +225,7 @@ def test_a_two_tower_gets_its_first_weights_on_its_device(growing, options, tmp_
         devices.extend(parameter.device.type for parameter in model.parameters())
         raise Reached
 
-    monkeypatch.setattr(continue_two_tower, "prepare", prepare)
+    monkeypatch.setattr(two_tower, "prepare", prepare)
     monkeypatch.setattr(TrainingOptions, "generator", lambda *_: None)
     on_meta = dataclasses.replace(options, device="meta")
     increment = Increment(since=SINCE)
