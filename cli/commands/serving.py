@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -58,13 +59,48 @@ def parsed(body: "type[BodyT]", **fields: Any) -> "BodyT":
 
 @app.command()
 def recommend(
-    user_id: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    user_id: Annotated[
+        str | None, typer.Argument(metavar="USER", help="The user's id; leave it out with --all.")
+    ] = None,
     k: NumberOption = 10,
     release: ReleaseOption = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Write the lists of all users to the file --out.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --all: the file to write, .parquet or .csv.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="With --all: only the users of this file, one id per line.")
+    ] = None,
+    active_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --all: only users with an event in so many days."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="With --all: processes; each holds the release's models.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend items to a user, with the source and the reason of each. Needs no server."""
-    from cli.local import local_recommender, now_of
+    """Recommend items to a user, or to all users with --all. Needs no server.
+
+    With --all, the lists are written to a file: one row per item, with user, rank, score, source
+    and reason.
+    """
+    if everybody == (user_id is not None):
+        raise typer.BadParameter("want either USER, or --all --out FILE")
+    if everybody:
+        if out is None:
+            raise typer.BadParameter("--all: want --out FILE, which ends with .parquet or .csv")
+        if users is not None and active_days is not None:
+            raise typer.BadParameter("want either --users or --active-days")
+        from flows.recommend_all import recommend_all_flow
+
+        with show.only_json(as_json):
+            content = recommend_all_flow(out, k, users, active_days, release, workers)
+        show.result(content, as_json=as_json, table=show_batch)
+        return
+    from models.recommend.local import local_recommender, now_of
     from shortlist.api import RecommendRequest
 
     request = parsed(RecommendRequest, user_id=user_id, k=k)
@@ -82,6 +118,17 @@ def recommend(
     )
 
 
+def show_batch(content: dict[str, Any]) -> None:
+    """Print the outcome of `recommend --all`."""
+    text = f"{content['rows']:,} items for {content['users']:,} users in {content['out']}"
+    text += f" (release {content['release_id']}, {content['seconds']:g} s)"
+    if content["skipped_stages"]:
+        text += f"; {content['skipped_stages']:,} lists lack a stage that failed"
+    if content["forgotten"]:
+        text += f"; {content['forgotten']:,} forgotten users are left out"
+    typer.echo(text)
+
+
 @app.command()
 def similar(
     item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item's id.")],
@@ -90,7 +137,7 @@ def similar(
     as_json: JsonOption = False,
 ) -> None:
     """List items that are similar to an item. Needs no server."""
-    from cli.local import local_recommender, now_of
+    from models.recommend.local import local_recommender, now_of
     from shortlist.api import SimilarRequest
 
     recommender = local_recommender(release)
@@ -118,7 +165,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find items by a text, by its words and by its meaning. Needs no server."""
-    from cli.local import local_recommender, now_of
+    from models.recommend.local import local_recommender, now_of
     from shortlist.api import SearchRequest
 
     request = parsed(SearchRequest, query=query, user_id=user_id, k=k)
