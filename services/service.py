@@ -10,15 +10,13 @@ import gc
 import json
 import logging
 import os
-import sqlite3
 import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import InvalidArgument
@@ -29,22 +27,19 @@ from services import metrics
 from services.beside import Beside
 from services.doors import ApiKeys, Doors
 from services.errors import ClearErrors, quiet_client_errors
-from services.event_limits import EventLimitsFile, item_complaint
-from services.event_log import EventLog, excluded_by
 from services.heartbeats import Heartbeats
 from services.hidden_ids import hide_ids
 from services.hot_swap import HotSwap
+from services.intake import Intake, NotStored
 from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
 from services.rule_file import RuleFile
 from services.serving import Serving
 from services.serving_log import ServingLog, entry_of, logged_users
 from shortlist.api import (
-    Event,
     EventsRequest,
     EventsResponse,
     ForgetResponse,
-    ItemChange,
     ItemsRequest,
     ItemsResponse,
     Readiness,
@@ -56,16 +51,11 @@ from shortlist.api import (
     SimilarRequest,
     SimilarResponse,
 )
-from shortlist.commands import CommandError, CommandInbox
 from shortlist.config import ConfigError, Settings
-from shortlist.datasets.item_commands import rows_after
 from shortlist.experiment import Experiment
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
-from shortlist.forgetting.at_once import request_forgetting
-from shortlist.forgetting.register import Register
 from shortlist.ids import ANONYMOUS
-from shortlist.lake import LakeError
 from shortlist.release import Release, ReleaseError
 from shortlist.rule_config import RulesInForce
 from shortlist.shown_items import ShownItems
@@ -146,12 +136,7 @@ class RecommenderService:
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log, shown=self.shown)
         self.answer_log = ServingLog(self.settings.answer_log)
-        self.event_limits = EventLimitsFile(self.settings.event_rules)
-        self.commands = CommandInbox.of(self.settings)
-        self.register = Register(self.settings.forgotten)
-        self.event_log = EventLog(
-            self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
-        )
+        self.intake = Intake(self.settings, self.clock)
         # Objects loaded so far live until the end, so full garbage collections can skip them.
         gc.collect()
         gc.freeze()
@@ -302,43 +287,22 @@ class RecommenderService:
         with metrics.SECONDS.labels("events").time():
             serving = self.serving
             received = time.time_ns() // 1_000
-            limits = self.event_limits.current()
-            for number, event in enumerate(request.events):
-                if complaint := limits.complaint(event, now=received):
-                    raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
             try:
-                with self.clock.stamping() as moment:
-                    wall = self.clock.kind == "wall"
-                    rows = [stored(event, received=moment, wall=wall) for event in request.events]
-                    broken = limits.complaints(rows)
-                    if not broken:
-                        kept = [row for row in rows if not self.is_forgotten(row)]
-                        new = self.event_log.append(kept)
-            except (OSError, sqlite3.Error) as error:
-                log.exception("events: the inbox cannot be written, or the tail cannot be read")
-                reason = error.strerror if isinstance(error, OSError) else str(error)
-                refusal = f"this post was not stored ({reason}); post it again later"
-                # BentoML hides the text of a raised 503, but sends a returned response unchanged.
-                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
-            if broken:
-                refuse_broken(rows, broken)
-            try:
-                newest = max((row["event_timestamp"] for row in kept), default=-1)
-                self.clock.advance(newest + 1)
-            except OSError as error:  # the events are stored; the next post writes the clock
-                log.warning("events: the home's clock cannot be written: %s", error)
+                done = self.intake.store_events(request.events, received=received)
+            except NotStored as error:
+                return unavailable(f"this post was not stored ({error}); post it again later")
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
-                accepted=len(new),
-                duplicates=len(kept) - len(new),
-                forgotten=len(rows) - len(kept),
-                unknown_items=sum(is_unknown(row.get("item_id"), serving) for row in new),
-                waiting=self.event_log.num_waiting,
+                accepted=len(done.new),
+                duplicates=done.duplicates,
+                forgotten=done.forgotten,
+                unknown_items=sum(is_unknown(row.get("item_id"), serving) for row in done.new),
+                waiting=self.intake.num_waiting,
             )
-            accepted = [row["event_id"] for row in new]
+            accepted = [row["event_id"] for row in done.new]
             self.log_answer("events", answer, received_at=received, event_ids=accepted)
-        metrics.EVENTS.labels("accepted").inc(len(new))
+        metrics.EVENTS.labels("accepted").inc(answer.accepted)
         metrics.EVENTS.labels("duplicate").inc(answer.duplicates)
         metrics.EVENTS.labels("unknown_item").inc(answer.unknown_items)
         return answer
@@ -355,16 +319,11 @@ class RecommenderService:
         with metrics.SECONDS.labels("items").time():
             deadline = time.monotonic() + APPLY_SECONDS
             received = time.time_ns() // 1_000
-            for number, item in enumerate(request.items):
-                if complaint := item_complaint(item, now=self.clock.now()):
-                    raise InvalidArgument(f"items.{number}.{complaint}; nothing was stored")
+            known = max(self.hot_swap.commands_applied, self.hot_swap.commands_published)
             try:
-                await asyncio.to_thread(self.refuse_broken_items, request.items)
-                last = await asyncio.to_thread(self.store_commands, request.items)
-            except (OSError, CommandError) as error:
-                log.exception("items: the command inbox cannot be written")
-                refusal = f"this post was not stored ({error}); post it again later"
-                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+                last = await asyncio.to_thread(self.intake.store_items, request.items, above=known)
+            except NotStored as error:
+                return unavailable(f"this post was not stored ({error}); post it again later")
             self.hot_swap.wake()
             while self.hot_swap.commands_applied < last and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
@@ -380,9 +339,6 @@ class RecommenderService:
         metrics.ITEMS.inc(len(request.items))
         return answer
 
-    def is_forgotten(self, row: dict[str, Any]) -> bool:
-        return self.register.hides(row["user_id"], row["event_timestamp"])
-
     def forget(self, user_id: str) -> ForgetResponse:
         """Forget a user: all workers serve the user as unknown from now on.
 
@@ -393,13 +349,9 @@ class RecommenderService:
         """
         with metrics.SECONDS.labels("users").time():
             try:
-                with self.clock.stamping() as moment:
-                    removed = request_forgetting(self.settings, user_id, at=moment)
-                self.clock.advance(moment + 1)
-            except (OSError, CommandError) as error:
-                log.exception("users: the command inbox cannot be written")
-                refusal = f"this request was not stored ({error}); send it again later"
-                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+                moment, removed = self.intake.forget(user_id)
+            except NotStored as error:
+                return unavailable(f"this request was not stored ({error}); send it again later")
             kept = [one for one in self.recent_users if one != user_id]
             self.recent_users.clear()
             self.recent_users.extend(kept)
@@ -411,30 +363,6 @@ class RecommenderService:
             )
             self.log_answer("users", answer)
         return answer
-
-    def refuse_broken_items(self, changes: Sequence[ItemChange]) -> None:
-        """Raise InvalidArgument if an item would break a rule of the operator after the changes."""
-        limits = self.event_limits.current()
-        if not limits.items_sql:
-            return
-        given = [one.given for one in changes]
-        try:
-            rows = rows_after(self.settings, given, received_at=self.clock.now())
-        except LakeError as error:  # a service without a lake; the refresh checks the rules
-            log.warning("items: rules of validation can't be checked: %s", error)
-            return
-        broken = limits.item_complaints(rows)
-        for number, item in enumerate(changes):
-            if reason := broken.get(item.item_id):
-                raise InvalidArgument(f"items.{number}: {reason}; nothing was stored")
-
-    def store_commands(self, changes: Sequence[ItemChange]) -> int:
-        """Write changes of items to the command inbox; return the number of the last command."""
-        known = max(self.hot_swap.commands_applied, self.hot_swap.commands_published)
-        with self.clock.stamping() as moment:
-            return self.commands.append(
-                [one.given for one in changes], received_at=moment, above=known
-            )
 
     def now(self, at: int | None) -> int:
         """Return the time as of which a request is answered, in microseconds.
@@ -512,20 +440,15 @@ class RecommenderService:
         self.heartbeats.stop()
         self.serving_log.close()
         self.answer_log.close()
-        self.event_log.close()
+        self.intake.close()
 
 
-def refuse_broken(rows: Sequence[dict[str, Any]], broken: dict[str, str]) -> NoReturn:
-    """Raise InvalidArgument for the first posted event that breaks a rule of the operator.
+def unavailable(message: str) -> Any:
+    """Return a response with status 503.
 
-    Args:
-        rows: the posted events.
-        broken: {event_id: why it is refused}.
+    BentoML hides the text of a raised 503, but sends a returned response unchanged.
     """
-    number, event_id = next(
-        (number, row["event_id"]) for number, row in enumerate(rows) if row["event_id"] in broken
-    )
-    raise InvalidArgument(f"events.{number}: {broken[event_id]}; nothing was stored")
+    return JSONResponse({"error": message}, status_code=503)
 
 
 def is_unknown(item_id: str | None, serving: Serving) -> bool:
@@ -540,24 +463,6 @@ def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
             f"{where}: '{item_id}' is not among the {catalogue.num_items} items of release"
             f" {serving.release_id}; nothing was done"
         )
-
-
-def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
-    """Return an event as a line of the inbox.
-
-    Args:
-        received: time of arrival on the home's clock, microseconds.
-        wall: True for the wall clock. Then an event time after the arrival is replaced by the
-            arrival time - 1.
-    """
-    row = event.model_dump(exclude_none=True)
-    row.setdefault("event_id", uuid.uuid4().hex)
-    # A request sees only events strictly before it. The replay clock may stand still between post
-    # and request; without the - 1, the next response would then not reflect the event.
-    row.setdefault("event_timestamp", received - 1)
-    if wall:
-        row["event_timestamp"] = min(row["event_timestamp"], received - 1)
-    return row | {"received_at": received}
 
 
 hide_ids()

@@ -11,7 +11,7 @@ import pytest
 
 from flows.validate import ValidateConfig, validate_batch
 from services.event_limits import EventLimits, EventLimitsFile
-from services.service import stored
+from services.intake import stored
 from shortlist.api import Event
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake.staging import StagedBatch, finish_batch, staging
