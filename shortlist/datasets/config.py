@@ -17,6 +17,10 @@ from shortlist.repeats import repeat_after
 Format = Literal["csv", "jsonl", "parquet"]
 Decimal = Literal[".", ","]
 OPERATION = "operation"
+OPEN = "?"
+"""Text that `shortlist init` writes in place of a column or unit that could not be guessed."""
+ALL_KEYS = "*"
+"""Value of `category_key`: the categories are the keys of a map."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
@@ -96,7 +100,9 @@ class FileTable(Config):
 
 
 def _known_columns(columns: dict[str, str], names: list[str], required: tuple[str, ...]) -> None:
-    for name in columns:
+    for name, column in columns.items():
+        if column == OPEN:
+            raise ValueError(f"{name} is '{OPEN}', an open question: write the column's name there")
         if name not in (*names, OPERATION) and not name.startswith("vector_"):
             raise ValueError(f"'{name}' is no column of the contract, want {', '.join(names)}")
     missing = [name for name in required if name not in columns]
@@ -155,7 +161,9 @@ class ItemFile(FileTable):
     category_separator: str = "|"
     """Separator of category names in a text. With ">" they are a path from general to specific."""
     category_key: str = "name"
-    """Key of a category's name if categories are lists of objects."""
+    """Key of a category's name if categories are objects or lists of objects. "*": the keys are the
+    names, as in {"Drama": 1, "War": 0}; a key whose value is false, 0 or missing is left out.
+    """
     attributes: tuple[str, ...] = ()
     """Columns that are kept as attributes."""
     complete: bool = True
