@@ -16,6 +16,7 @@ import duckdb
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.config import DataConfig, FilesConfig
+from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.mapping import items_sql, users_sql
 from shortlist.datasets.staging import staged_events_sql
@@ -37,9 +38,10 @@ def avoid_refusals(
 ) -> None:
     """Count the rows that validation will refuse, and change `run` so that they fit the budgets.
 
-    If more rows break rules than the budget allows, the budget is raised. Each change adds a note
-    to the table's guess. Also sets `can_hold_back` in `run`: whether a demo can hold back its
-    newest target events.
+    A mapped column whose type can't be read adds a question to its table's guess. If more rows
+    break rules than the budget allows, the budget is raised. Each change adds a note to the table's
+    guess. Also sets `can_hold_back` in `run`: whether a demo can hold back its newest target
+    events.
 
     Args:
         samples: {table: sample of its rows}.
@@ -48,6 +50,31 @@ def avoid_refusals(
         toml: function that returns the run's TOML for the current content of `run`.
         trust_times: whether the user specified the unit of times; then old times are accepted.
     """
+    for table in tables:
+        try:
+            _judge(table, samples, tables, run, toml, trust_times=trust_times)
+        except DatasetError as error:
+            tables[table].questions.append(str(error))
+
+
+def _judge(
+    table: str,
+    samples: dict[str, Sample],
+    tables: dict[str, Guess],
+    run: dict[str, Any],
+    toml: Callable[[], str],
+    *,
+    trust_times: bool,
+) -> None:
+    """Count the refused rows of one table; see `avoid_refusals`.
+
+    Raises:
+        DatasetError: a mapped column has an unsuitable type.
+    """
+    if table != "interactions":
+        found, rules = _count(samples, table, toml())
+        _say(samples[table], table, tables[table], found, rules, run)
+        return
     types = ", ".join(quoted(event_type) for event_type in run["target_events"])
     targets = f"FILTER (NOT bad AND event_type IN ({types}))"
     figures = (
@@ -63,10 +90,6 @@ def avoid_refusals(
     _say(samples["interactions"], "interactions", tables["interactions"], found, rules, run)
     _, first, cut = found.figures
     run["can_hold_back"] = first is not None and cut > first
-    for table in ("items", "users"):
-        if table in tables:
-            found, rules = _count(samples, table, toml())
-            _say(samples[table], table, tables[table], found, rules, run)
 
 
 def _say(

@@ -51,7 +51,9 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def joined_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a cell's text; if it is a JSON list of texts, they are joined with spaces."""
+    """Return SQL of a cell's text; if it is a list of texts, they are joined with spaces."""
+    if raw.types[column] == "VARCHAR[]":
+        return f"nullif(trim(array_to_string({raw.expressions[column]}, ' ')), '')"
     text = text_sql(raw, column, where)
     if raw.types[column] != "JSON":
         return text

@@ -4,9 +4,10 @@ import re
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.config import OPEN
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
-from shortlist.datasets.guess.sample import OPEN, Guess, Sample
+from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.guess.times import guess_time
 from shortlist.datasets.readers import SEPARATORS
 from shortlist.lake.engine import quoted
@@ -49,7 +50,13 @@ def guess_events(
     Raises:
         DatasetError: a chosen column doesn't exist, or `event_type` is unknown.
     """
+    if event_type is not None and event_type not in EVENT_TYPES:
+        raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
     found = sample.guess(NAMES, chosen)
+    if found.questions:  # no header
+        found.mapping = dict.fromkeys((c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP), OPEN)
+        found.more |= {"timestamp_unit": OPEN, "event_type": event_type or OPEN}
+        return found
     if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
         column = found.mapping.pop(c.SESSION_ID)
         found.mapping[c.USER_ID] = column
@@ -131,11 +138,7 @@ def _nested(sample: Sample) -> str:
 
 
 def _guess_types(sample: Sample, found: Guess, event_type: str | None) -> None:
-    """Guess the event types from the words of their column; without a column, one type for all.
-
-    Raises:
-        DatasetError: `event_type` is unknown.
-    """
+    """Guess the event types from the words of their column; without a column, one type for all."""
     if event_type is not None or c.EVENT_TYPE not in found.mapping:
         _one_type(sample, found, event_type)
         return
@@ -171,8 +174,6 @@ def _one_type(sample: Sample, found: Guess, event_type: str | None) -> None:
     by_value = "rating" if RATING.search(value) else "view"
     by_value = "purchase" if re.search("price|amount|quantity", value) else by_value
     found.more["event_type"] = event_type or by_value
-    if found.more["event_type"] not in EVENT_TYPES:
-        raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
     if event_type is None:
         found.notes.append(f"GUESS: every event is a {by_value}; --event-type if it is another")
     if c.VALUE not in found.mapping:
