@@ -25,7 +25,10 @@ from shortlist.validation import Rule, ValidateConfig, rules_for
 from shortlist.validation.dry_run import RefusalForecast, would_refuse
 
 MANY = 1 / 3
-"""If a larger share of a table's rows is refused, the mapping may be wrong, and `init` asks."""
+"""If a larger share of a table's rows is refused, the mapping may be wrong, and `init` asks. Times
+of 0 are missing values, which say nothing about the mapping: they count only if fewer than this
+share of the rows are good.
+"""
 
 
 def avoid_refusals(
@@ -116,7 +119,9 @@ def _say(
     ]
     needed = math.ceil(share * 110) / 100
     key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
-    if share > MANY and worst:
+    without_time = found.broken.get("event_timestamp.epoch_zero", 0)
+    suspicious = share if share > 1 - MANY else (bad - without_time) / max(rows, 1)
+    if suspicious > MANY and worst:
         guess.questions.append(
             f"{sample.name}: {reasons[0]}; is the mapping right?{_hint(sample, guess, worst[0])} If"
             f" these rows are really bad, set {key} to {min(needed, 1):g} under [validation]"

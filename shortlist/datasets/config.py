@@ -56,7 +56,9 @@ class FileTable(Config):
     decimal: Decimal = "."
     """Decimal mark of numbers in text columns. If it is a comma, the text 1.234 is read as 1234."""
     timestamp_unit: str = "s"
-    """s, ms, us, ns, iso, excel (day numbers), or a pattern such as "%d.%m.%Y %H:%M"."""
+    """s, ms, us, ns (since 1970), iso, excel (day numbers), ticks (100 ns since the year 1),
+    filetime (100 ns since 1601), or a pattern such as "%d.%m.%Y %H:%M".
+    """
     time_zone: str = "UTC"
     """Time zone of times that don't have one."""
 
@@ -138,6 +140,11 @@ class InteractionFile(FileTable):
     unrated_type: str = "view"
     """Event type of ratings that have the value `unrated`."""
 
+    return_if_negative: str | None = None
+    """Column with a quantity or an amount, e.g. "Quantity". A purchase in which it is negative
+    becomes a `return`, and its value loses its minus sign.
+    """
+
     @model_validator(mode="after")
     def _complete(self) -> "InteractionFile":
         known = [name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)]
@@ -152,6 +159,9 @@ class InteractionFile(FileTable):
             raise ValueError(f"event type '{min(wrong)}' is unknown, want {', '.join(EVENT_TYPES)}")
         if self.unrated is not None and c.VALUE not in self.columns:
             raise ValueError("unrated has no effect: map 'value' to a column")
+        no_purchase = c.EVENT_TYPE not in self.columns and self.event_type != "purchase"
+        if self.return_if_negative is not None and no_purchase:
+            raise ValueError("return_if_negative has no effect: no event is a purchase")
         return self
 
 
