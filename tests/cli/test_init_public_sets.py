@@ -107,10 +107,11 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
         "489434,85048,LIGHTS,12,12/1/2009 7:45,6.95,13085.0,UK\n"
         "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,13085.0,UK\n"
         "489436,79324P,LIGHTS,12,12/13/2009 7:46,6.75,13086.0,UK\n"
-        "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,,UK\n",
+        "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,,UK\n"
+        "C489449,79323P,LIGHTS,-12,12/14/2009 10:33,6.75,13085.0,UK\n",
         "",
         {U: "Customer ID", P: "StockCode", T: "InvoiceDate", V: "Price"},
-        "failure_budget = 0.28",
+        'return_if_negative = "Quantity"',
     ),
     "yoochoose": (
         "yoochoose-clicks.dat",

@@ -10,7 +10,7 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.cells import decimal_text
+from shortlist.datasets.cells import decimal_text, signed_text
 from shortlist.datasets.config import OPEN, Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.encoding import guess_encoding
@@ -183,6 +183,11 @@ class Sample:
         """Return SQL of a column's cells as ingest reads them: trimmed, NULL if empty."""
         return f"nullif(trim(({self.raw.expressions[column]})::VARCHAR), '')"
 
+    def number(self, column: str) -> str:
+        """Return SQL of a column's cells as numbers; NULL for other texts."""
+        text = signed_text(self.text(column))
+        return f"try_cast({decimal_text(text, self.decimal)} AS DOUBLE)"
+
     def numbers(
         self, column: str, *, without: float | None = None, where: str = "true"
     ) -> dict[float, int]:
@@ -195,7 +200,7 @@ class Sample:
         Returns:
             {number: number of rows}, sorted by the number.
         """
-        number = f"try_cast({decimal_text(self.text(column), self.decimal)} AS DOUBLE)"
+        number = self.number(column)
         if without is not None:
             number = f"nullif({number}, {without})"
         query = (
