@@ -44,6 +44,9 @@ def share_of_repeats(sample: Sample, events: Guess, *, target: str) -> float:
 
 def rows_of_type(sample: Sample, events: Guess, event_type: str) -> str:
     """Return an SQL condition that selects the rows of one event type."""
+    quantity = events.more.get("return_if_negative")
+    if quantity is not None and event_type == "purchase":
+        return f"coalesce({sample.number(quantity)} >= 0, true)"
     words = [
         word for word in events.words if events.more["event_types"].get(word, word) == event_type
     ]

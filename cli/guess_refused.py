@@ -16,6 +16,7 @@ import duckdb
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.config import DataConfig, FilesConfig
+from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.mapping import items_sql, users_sql
 from shortlist.datasets.staging import staged_events_sql
@@ -24,7 +25,10 @@ from shortlist.validation import Rule, ValidateConfig, rules_for
 from shortlist.validation.dry_run import RefusalForecast, would_refuse
 
 MANY = 1 / 3
-"""If a larger share of a table's rows is refused, the mapping may be wrong, and `init` asks."""
+"""If a larger share of a table's rows is refused, the mapping may be wrong, and `init` asks. Times
+of 0 are missing values, which say nothing about the mapping: they count only if fewer than this
+share of the rows are good.
+"""
 
 
 def avoid_refusals(
@@ -37,9 +41,10 @@ def avoid_refusals(
 ) -> None:
     """Count the rows that validation will refuse, and change `run` so that they fit the budgets.
 
-    If more rows break rules than the budget allows, the budget is raised. Each change adds a note
-    to the table's guess. Also sets `can_hold_back` in `run`: whether a demo can hold back its
-    newest target events.
+    A mapped column whose type can't be read adds a question to its table's guess. If more rows
+    break rules than the budget allows, the budget is raised. Each change adds a note to the table's
+    guess. Also sets `can_hold_back` in `run`: whether a demo can hold back its newest target
+    events.
 
     Args:
         samples: {table: sample of its rows}.
@@ -48,6 +53,31 @@ def avoid_refusals(
         toml: function that returns the run's TOML for the current content of `run`.
         trust_times: whether the user specified the unit of times; then old times are accepted.
     """
+    for table in tables:
+        try:
+            _judge(table, samples, tables, run, toml, trust_times=trust_times)
+        except DatasetError as error:
+            tables[table].questions.append(str(error))
+
+
+def _judge(
+    table: str,
+    samples: dict[str, Sample],
+    tables: dict[str, Guess],
+    run: dict[str, Any],
+    toml: Callable[[], str],
+    *,
+    trust_times: bool,
+) -> None:
+    """Count the refused rows of one table; see `avoid_refusals`.
+
+    Raises:
+        DatasetError: a mapped column has an unsuitable type.
+    """
+    if table != "interactions":
+        found, rules = _count(samples, table, toml())
+        _say(samples[table], table, tables[table], found, rules, run)
+        return
     types = ", ".join(quoted(event_type) for event_type in run["target_events"])
     targets = f"FILTER (NOT bad AND event_type IN ({types}))"
     figures = (
@@ -63,10 +93,6 @@ def avoid_refusals(
     _say(samples["interactions"], "interactions", tables["interactions"], found, rules, run)
     _, first, cut = found.figures
     run["can_hold_back"] = first is not None and cut > first
-    for table in ("items", "users"):
-        if table in tables:
-            found, rules = _count(samples, table, toml())
-            _say(samples[table], table, tables[table], found, rules, run)
 
 
 def _say(
@@ -93,7 +119,9 @@ def _say(
     ]
     needed = math.ceil(share * 110) / 100
     key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
-    if share > MANY and worst:
+    without_time = found.broken.get("event_timestamp.epoch_zero", 0)
+    suspicious = share if share > 1 - MANY else (bad - without_time) / max(rows, 1)
+    if suspicious > MANY and worst:
         guess.questions.append(
             f"{sample.name}: {reasons[0]}; is the mapping right?{_hint(sample, guess, worst[0])} If"
             f" these rows are really bad, set {key} to {min(needed, 1):g} under [validation]"

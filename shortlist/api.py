@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shortlist.contracts import EVENT_TYPES, MAX_VALUE, WITHOUT_ITEM
 from shortlist.cursor import MAX_LENGTH, TAKE_OVER, Cursor, asked_for
 from shortlist.features.searches import MAX_QUERY
 from shortlist.features.terms import words_of
 from shortlist.ids import id_problem
-from shortlist.moments import MomentType, moment_problem
+from shortlist.moments import MomentType, moment_problem, number_problem
 from shortlist.rule_config import MAX_K, RuleSet
 
 MAX_EVENTS = 1_000
@@ -34,6 +34,13 @@ def _moment(kind: MomentType) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _whole(value: Any) -> Any:
+    """Return the value unchanged; raise ValueError if it is no whole number."""
+    if problem := number_problem(value):
+        raise ValueError(problem)
+    return value
+
+
 def _cursor(value: str) -> str:
     """Return the cursor unchanged; raise ValueError if `Cursor.decode` refuses it."""
     Cursor.decode(value)
@@ -55,8 +62,8 @@ Vector = Annotated[
     list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=4_096)
 ]
 CursorText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(_cursor)]
-Moment = Annotated[int, _moment("event")]
-Date = Annotated[int, _moment("date")]
+Moment = Annotated[int, BeforeValidator(_whole), _moment("event")]
+Date = Annotated[int, BeforeValidator(_whole), _moment("date")]
 
 
 class Body(BaseModel):

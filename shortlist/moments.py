@@ -4,15 +4,17 @@ The size of a value reveals its unit. If present-day seconds or milliseconds are
 microseconds, they lie within days of 1970-01-01; nanoseconds lie beyond the year 20000.
 """
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIME_UNITS = ("s", "ms", "us", "ns", "iso", "excel")
+TIME_UNITS = ("s", "ms", "us", "ns", "iso", "excel", "ticks", "filetime")
 """Values of `timestamp_unit` in a column mapping; a strptime pattern is allowed as well."""
-WANT = "want microseconds since 1970, UTC"
+WANT = "want microseconds since 1970, UTC, such as 1717149600000000 for 2024-05-31T10:00:00Z"
 
 
 def _microseconds(year: int) -> int:
@@ -24,6 +26,7 @@ FIRST_EVENT = END_OF_TIME // 1_000
 """1970-02-17, the earliest valid event time. Smaller values are milliseconds before 2100, or
 seconds.
 """
+WHOLE = re.compile(r"[-+]?\d+(\.0*)?")
 FIRST_DATE = _microseconds(1800)
 """The earliest valid date of a catalogue item."""
 NEAR_1970 = -FIRST_DATE // 1_000
@@ -52,6 +55,20 @@ def moment_problem(value: int, *, kind: MomentType) -> str | None:
     if value < first or near:
         return f"{value} is before {moment_text(first)}; {WANT}"
     return f"{value} is beyond the year 2100; {WANT}"
+
+
+def number_problem(value: object) -> str | None:
+    """Return the reason why a value in a request is no whole number of microseconds; None if it is.
+
+    Texts of digits are whole numbers.
+    """
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, str):
+        whole = WHOLE.fullmatch(value.strip()) is not None
+    if whole and not isinstance(value, bool):
+        return None
+    shown = json.dumps(value, default=str)
+    return f"{shown[:60]} is no whole number; {WANT}"
 
 
 def _unit(value: int, *, first: int) -> str | None:

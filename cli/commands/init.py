@@ -41,8 +41,8 @@ def init(
     time_unit: Annotated[
         str | None,
         typer.Option(
-            help="The format of times, if the guess is wrong: s, ms, us, ns, iso, excel, or a"
-            ' pattern like "%d/%m/%Y %H:%M".'
+            help="The format of times, if the guess is wrong: s, ms, us, ns, iso, excel, ticks,"
+            ' filetime, or a pattern like "%d/%m/%Y %H:%M".'
         ),
     ] = None,
     header: Annotated[

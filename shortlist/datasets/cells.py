@@ -13,6 +13,10 @@ from shortlist.ids import FRACTION
 from shortlist.lake.engine import quoted
 
 FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+TENTHS = {"ticks": 62_135_596_800_000_000, "filetime": 11_644_473_600_000_000}
+"""{unit of 100 nanoseconds: microseconds from its start to 1970}. Ticks (.NET) count from the year
+1, FILETIME (Windows) from 1601.
+"""
 EXCEL = "excel"
 EXCEL_EPOCH = 25_569
 """1970-01-01 as a spreadsheet's day number."""
@@ -51,7 +55,9 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def joined_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a cell's text; if it is a JSON list of texts, they are joined with spaces."""
+    """Return SQL of a cell's text; if it is a list of texts, they are joined with spaces."""
+    if raw.types[column] == "VARCHAR[]":
+        return f"nullif(trim(array_to_string({raw.expressions[column]}, ' ')), '')"
     text = text_sql(raw, column, where)
     if raw.types[column] != "JSON":
         return text
@@ -123,8 +129,13 @@ def number_sql(
         text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥]?\\s*(\\d|$)', '\\2'), '')"
         text = f"nullif(regexp_replace({text}, '(\\d)\\s*[$€£¥]$', '\\1'), '')"
     text = f"CASE WHEN lower({text}) IN ({NOTHING}) THEN NULL ELSE {text} END"
-    number = f"try_cast({decimal_text(text, table.decimal)} AS {column_type})"
+    number = f"try_cast({decimal_text(signed_text(text), table.decimal)} AS {column_type})"
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
+
+
+def signed_text(text: str) -> str:
+    """Return SQL of a number's text with its minus in front; some write 12.50- or (12.50)."""
+    return f"regexp_replace({text}, '^(?:([\\d.,]*\\d)\\s*-|\\(([\\d.,]*\\d)\\))$', '-\\1\\2')"
 
 
 def decimal_text(text: str, decimal: Decimal) -> str:
@@ -164,10 +175,15 @@ def time_sql(
     plain = expression
     if column_type in ("VARCHAR", "JSON"):
         plain = decimal_text(expression, table.decimal)
-    if unit in FACTORS:
-        number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
-        if unit == "ns":  # a double doesn't have enough digits
+    if unit in FACTORS or unit in TENTHS:
+        if unit in TENTHS:  # a double doesn't have enough digits; 0 is a missing time, as in 1970
+            tenths = f"try_cast({expression} AS HUGEINT)"
+            number = f"(CASE {tenths} WHEN 0 THEN 0 ELSE {tenths} // 10 - {TENTHS[unit]} END)"
+            number += "::DOUBLE"
+        elif unit == "ns":
             number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
+        else:
+            number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         sql = f"CASE WHEN {inside} THEN make_timestamptz(round({number})::BIGINT) END"
         return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")

@@ -17,6 +17,10 @@ from shortlist.repeats import repeat_after
 Format = Literal["csv", "jsonl", "parquet"]
 Decimal = Literal[".", ","]
 OPERATION = "operation"
+OPEN = "?"
+"""Text that `shortlist init` writes in place of a column or unit that could not be guessed."""
+ALL_KEYS = "*"
+"""Value of `category_key`: the categories are the keys of a map."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
@@ -52,7 +56,9 @@ class FileTable(Config):
     decimal: Decimal = "."
     """Decimal mark of numbers in text columns. If it is a comma, the text 1.234 is read as 1234."""
     timestamp_unit: str = "s"
-    """s, ms, us, ns, iso, excel (day numbers), or a pattern such as "%d.%m.%Y %H:%M"."""
+    """s, ms, us, ns (since 1970), iso, excel (day numbers), ticks (100 ns since the year 1),
+    filetime (100 ns since 1601), or a pattern such as "%d.%m.%Y %H:%M".
+    """
     time_zone: str = "UTC"
     """Time zone of times that don't have one."""
 
@@ -96,7 +102,9 @@ class FileTable(Config):
 
 
 def _known_columns(columns: dict[str, str], names: list[str], required: tuple[str, ...]) -> None:
-    for name in columns:
+    for name, column in columns.items():
+        if column == OPEN:
+            raise ValueError(f"{name} is '{OPEN}', an open question: write the column's name there")
         if name not in (*names, OPERATION) and not name.startswith("vector_"):
             raise ValueError(f"'{name}' is no column of the contract, want {', '.join(names)}")
     missing = [name for name in required if name not in columns]
@@ -132,6 +140,11 @@ class InteractionFile(FileTable):
     unrated_type: str = "view"
     """Event type of ratings that have the value `unrated`."""
 
+    return_if_negative: str | None = None
+    """Column with a quantity or an amount, e.g. "Quantity". A purchase in which it is negative
+    becomes a `return`, and its value loses its minus sign.
+    """
+
     @model_validator(mode="after")
     def _complete(self) -> "InteractionFile":
         known = [name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)]
@@ -146,6 +159,9 @@ class InteractionFile(FileTable):
             raise ValueError(f"event type '{min(wrong)}' is unknown, want {', '.join(EVENT_TYPES)}")
         if self.unrated is not None and c.VALUE not in self.columns:
             raise ValueError("unrated has no effect: map 'value' to a column")
+        no_purchase = c.EVENT_TYPE not in self.columns and self.event_type != "purchase"
+        if self.return_if_negative is not None and no_purchase:
+            raise ValueError("return_if_negative has no effect: no event is a purchase")
         return self
 
 
@@ -155,7 +171,9 @@ class ItemFile(FileTable):
     category_separator: str = "|"
     """Separator of category names in a text. With ">" they are a path from general to specific."""
     category_key: str = "name"
-    """Key of a category's name if categories are lists of objects."""
+    """Key of a category's name if categories are objects or lists of objects. "*": the keys are the
+    names, as in {"Drama": 1, "War": 0}; a key whose value is false, 0 or missing is left out.
+    """
     attributes: tuple[str, ...] = ()
     """Columns that are kept as attributes."""
     complete: bool = True

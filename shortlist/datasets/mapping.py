@@ -128,6 +128,13 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
         if c.VALUE in given
         else Column("NULL::DOUBLE")
     )
+    if table.return_if_negative is not None:
+        value, kind = columns[c.VALUE], columns[c.EVENT_TYPE].sql
+        quantity = number_sql(raw, table.return_if_negative, "value.number", table).sql
+        returned = f"({kind}) = 'purchase' AND ({quantity}) < 0"
+        columns[c.EVENT_TYPE] = Column(f"CASE WHEN {returned} THEN 'return' ELSE {kind} END")
+        paid_back = f"CASE WHEN {returned} THEN abs({value.sql}) ELSE {value.sql} END"
+        columns[c.VALUE] = Column(paid_back, value.rule, value.bad)
     if table.unrated is not None:
         value, kind = columns[c.VALUE], columns[c.EVENT_TYPE].sql
         without = f"({kind}) = 'rating' AND ({value.sql}) = {table.unrated}"

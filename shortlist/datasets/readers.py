@@ -59,7 +59,9 @@ class Raw:
 
 def open_raw(file: SourceFile, table: FileTable) -> Raw:
     """Open a file. Raises DatasetError if it can't be read or lacks a mapped column."""
-    wanted = list(dict.fromkeys([*table.columns.values(), *getattr(table, "attributes", ())]))
+    listed = [*table.columns.values(), *getattr(table, "attributes", ())]
+    listed.append(getattr(table, "return_if_negative", None))
+    wanted: list[str] = [column for column in dict.fromkeys(listed) if column is not None]
     if file.format == "parquet":
         return _parquet(file, wanted)
     head = _head(file, table.encoding)

@@ -16,7 +16,6 @@ from shortlist.datasets import DatasetError
 from shortlist.datasets.load import stage_source
 
 HEAD = "user,item,time\n"
-ITEMS = "item_id,title,genres\n"
 
 
 def look(folder: Path, log: bytes, *, name: str = "log.csv", **more: Any) -> dict[str, Any]:
@@ -115,81 +114,6 @@ def test_every_nested_event_is_read(
         assert len(line.get("events") or line["cart"]["lines"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("cell", "names"),
-    [
-        (
-            "[{'id': 16, 'name': 'Animation'}, {'id': 35, 'name': 'Comedy'}]",
-            ["Animation", "Comedy"],
-        ),
-        ('["Tools, Hand", "Home"]', ["Tools, Hand", "Home"]),
-        ("['Rock \\'n\\' Roll', \"Children's\"]", ["Rock 'n' Roll", "Children's"]),
-        ("[['Books', 'Art, Modern'], ['Gifts']]", ["Books", "Art, Modern", "Gifts"]),
-        ('[["Books"], ["Gifts", "Books"]]', ["Books", "Gifts"]),
-        ('[{"name": "Drama"}]', ["Drama"]),
-        ("{'id': 1, 'name': \"Pixar's\"}", ["Pixar's"]),
-        ("[Action, Drama]", ["Action", "Drama"]),
-        ("[]", []),
-        ("('Drama', 'War, Civil')", ["Drama", "War, Civil"]),
-        ("('Drama',)", ["Drama"]),
-        ("{Drama,War}", ["Drama", "War"]),
-        ('{"Sci-Fi, New",Drama}', ["Sci-Fi, New", "Drama"]),
-        ("{'Drama', 'War'}", ["Drama", "War"]),
-        ("['Drama', None, 'War']", ["Drama", "War"]),
-        ('[None, "Children\'s"]', ["Children's"]),
-        ("['Drama', nan]", ["Drama"]),
-        ("[None]", []),
-        ("[{'k': 7, 'label_en': 'Hats'}]", ["Hats"]),
-        ("{}", []),
-    ],
-)
-def test_lists_in_a_column_are_categories(tmp_path: Path, cell: str, names: list[str]) -> None:
-    quoted = cell.replace('"', '""')
-    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"{quoted}"\n')
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
-    assert any(", ".join(names) in note for note in found["notes"] if "read as lists" in note)
-    staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("categories").to_pylist() == [names]
-    assert staged.column("faults").to_pylist() == [None]
-
-
-@pytest.mark.parametrize(
-    ("cells", "note", "names"),
-    [
-        (["Drama|War", "War"], "names in 'genres' are separated by '|': 'Drama', 'War'", ["Drama"]),
-        (["Home > Cups", "Home"], "names in 'genres' are separated by '>'", ["Home"]),
-        (["Drama, War", "War"], "GUESS: names in 'genres' are separated by ','", ["Drama"]),
-        (["Home &amp; Garden|Tools", "Toys"], "by '|': 'Home &amp; Garden'", ["Home &amp; Garden"]),
-    ],
-)
-def test_the_separator_of_names_is_shown(
-    tmp_path: Path, cells: list[str], note: str, names: list[str]
-) -> None:
-    rows = "".join(f'{i},A,"{cell}"\n' for i, cell in enumerate(cells))
-    (tmp_path / "items.csv").write_text(ITEMS + rows)
-    found = look(tmp_path, f"{HEAD}u,0,1700000000\n".encode(), items=str(tmp_path / "items.csv"))
-    assert sum(note in one for one in found["notes"]) == 1
-    staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("categories").to_pylist()[0][:1] == names
-
-
-@pytest.mark.parametrize("word", ["nan", "None", "NULL", "\\N", "n/a"])
-def test_a_word_for_nothing_is_no_category(tmp_path: Path, word: str) -> None:
-    (tmp_path / "items.csv").write_text(f"{ITEMS}a,A,Drama|War\nb,B,{word}\n")
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
-    staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("categories").to_pylist() == [["Drama", "War"], []]
-
-
-def test_objects_without_names_are_a_question(tmp_path: Path) -> None:
-    (tmp_path / "items.csv").write_text(f"{ITEMS}a,A,\"{{'Hats': 0.9, 'Cups': 0.1}}\"\n")
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    with pytest.raises(DatasetError, match=r"no names, only numbers under Hats, Cups; .*_key"):
-        look(tmp_path, log, items=str(tmp_path / "items.csv"))
-
-
 def test_a_second_list_of_events_is_named(tmp_path: Path) -> None:
     lines = [
         {"uid": "u", "clicks": [{"item": "a", "ts": 1_700_000_000}], "orders": [{"item": "b"}]},
@@ -203,28 +127,6 @@ def test_a_second_list_of_events_is_named(tmp_path: Path) -> None:
 def test_utf_16_without_its_mark_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is utf-16 without the two bytes"):
         look(tmp_path, f"{HEAD}u,a,1700000000\n".encode("utf-16-le"))
-
-
-@pytest.mark.parametrize("cell", ["[{'id': 16, 'na", "['open", "[{'id': 3}]"])
-def test_a_list_that_cannot_be_read_is_a_fault(tmp_path: Path, cell: str) -> None:
-    good = "[{'id': 1, 'name': 'Art'}]"
-    rows = "".join(f'{item},A,"{good}"\n' for item in "acd")  # `init` asks if most are bad
-    (tmp_path / "items.csv").write_text(f'{ITEMS}{rows}b,B,"{cell}"\n')
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
-    staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("faults").to_pylist() == [None] * 3 + [["categories.readable"]]
-
-
-@pytest.mark.parametrize(("key", "said"), [("name", "by their 'name'"), ("id", "by their 'id'")])
-def test_lists_of_structs_are_categories(tmp_path: Path, key: str, said: str) -> None:
-    table = {"item_id": ["a"], "genres": [[{key: "x"}, {key: "y"}]]}
-    pq.write_table(pa.table(table), tmp_path / "items.parquet")
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    found = look(tmp_path, log, items=str(tmp_path / "items.parquet"))
-    assert any(said in note for note in found["notes"])
-    staged, _ = take(tmp_path, found["toml"], "items")
-    assert staged.column("categories").to_pylist() == [["x", "y"]]
 
 
 def test_an_array_that_is_cut_short_is_one_sentence(tmp_path: Path) -> None:
@@ -242,14 +144,6 @@ def test_lines_that_are_no_rows_are_said(tmp_path: Path, bad: bytes) -> None:
     assert note.startswith("1 lines are no rows and go to quarantine, e.g. ")
     staged, rejected = take(tmp_path, found["toml"])
     assert (staged.num_rows, rejected.num_rows) == (9, 1)
-
-
-def test_lists_most_of_which_cannot_be_read_are_a_question(tmp_path: Path) -> None:
-    """If most lists in a column can't be read, `init` fails instead of guessing."""
-    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"[\'open"\nb,B,"[\'also"\nc,C,"[Art]"\n')
-    log = f"{HEAD}u,a,1700000000\n".encode()
-    with pytest.raises(DatasetError, match="2 of 3 lists in 'genres' cannot be read"):
-        look(tmp_path, log, items=str(tmp_path / "items.csv"))
 
 
 @pytest.mark.parametrize("around", ["ratings", None])

@@ -8,6 +8,7 @@ import pytest
 
 from cli.guess import guess
 from shortlist.datasets import DatasetError
+from tests.cli.test_init_forms import take
 
 NOW = datetime.now(UTC)
 
@@ -46,6 +47,7 @@ def look(folder: Path, times: list[str], **more: Any) -> dict[str, Any]:
         (["Wed, 10 Jul 2024 10:05:09 +0200"], "%a, %d %b %Y %H:%M:%S %z", "is 2024-07-10 08:05:09"),
         (["2024-07-10 10:05 Europe/Berlin"], "iso", "is 2024-07-10 08:05"),
         (["240710", "240731"], "%y%m%d", "is 2024-07-10"),
+        (["2024-01-10 10:00:00 +0200"], "%Y-%m-%d %H:%M:%S %z", "is 2024-01-10 08:00"),
     ],
 )
 def test_the_reading_is_found_and_shown(
@@ -80,12 +82,88 @@ def test_an_implausible_guess_is_refused(tmp_path: Path, times: list[str], compl
         look(tmp_path, times)
 
 
-@pytest.mark.parametrize("times", [["638000000000000000", "638500000000000000"], ["730000000"]])
-def test_counts_from_another_year_are_a_guess(tmp_path: Path, times: list[str]) -> None:
-    """Ticks since the year 1 and seconds since 2001 look like times before 1996."""
-    assert any(note.startswith("GUESS: all times") for note in look(tmp_path, times)["notes"])
-    log = look(tmp_path, [*times, "874724710"])  # one later time is enough
-    assert len(times) > 1 or not any("before 1996" in note for note in log["notes"])
+@pytest.mark.parametrize(
+    ("times", "unit", "first"),
+    [
+        (["638400000000000000", "638400100000000000"], "ticks", "2024-01-04 21:20"),
+        (["638512345678901234"], "ticks", "2024-05-13 22:02:47"),
+        (["630822816000000000"], "ticks", "2000-01-01"),
+        (["6.384e17", "638400100000000000.0"], "ticks", "2024-01-04 21:20"),
+        (["133613064000000000", "133613064000000001"], "filetime", "2024-05-27 18:00"),
+        (["126227808000000000"], "filetime", "2001-01-01"),
+        (["1600000000000000000", "638400000000000000"], "ns", "2020-09-13 12:26:40"),
+    ],
+)
+def test_numbers_of_windows_are_recognised(
+    tmp_path: Path, times: list[str], unit: str, first: str
+) -> None:
+    found = look(tmp_path, [*times, *times[:1]])
+    assert f'timestamp_unit = "{unit}"' in found["toml"]
+    assert f"{times[0]} is {first}" in found["notes"][0]
+    staged, _ = take(tmp_path, found["toml"])
+    microseconds = staged.column("event_timestamp").cast("int64").to_pylist()
+    moment = datetime.fromisoformat(first).replace(tzinfo=UTC)
+    assert microseconds[0] // 1_000_000 == moment.timestamp()
+
+
+def test_ticks_keep_their_microseconds(tmp_path: Path) -> None:
+    found = look(tmp_path, ["638512345678901234", "638512345678901244"])
+    times = take(tmp_path, found["toml"])[0].column("event_timestamp").cast("int64").to_pylist()
+    assert [time % 1_000_000 for time in times] == [890_123, 890_124]
+
+
+def test_counts_from_another_year_are_a_guess(tmp_path: Path) -> None:
+    """Seconds since 2001 look like times before 1996."""
+    assert any(
+        note.startswith("GUESS: all times") for note in look(tmp_path, ["730000000"])["notes"]
+    )
+    log = look(tmp_path, ["730000000", "874724710"])  # one later time is enough
+    assert not any("before 1996" in note for note in log["notes"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "good", "unit"),
+    [
+        ("0", "1700000000", "s"),
+        ("0.0", "1700000000.5", "s"),
+        ("0", "1700000000123", "ms"),
+        ("0", "638400000000000000", "ticks"),
+        ("1970-01-01 00:00:00", "2024-05-31 10:00:00", "iso"),
+        ("1970-01-01T00:00:00Z", "2024-05-31T10:00:00Z", "iso"),
+    ],
+)
+@pytest.mark.parametrize("share", [2, 3, 5])
+def test_missing_times_do_not_spoil_a_column(
+    tmp_path: Path, missing: str, good: str, unit: str, share: int
+) -> None:
+    """Up to 60% of the times are 0; the others decide the unit."""
+    rows = {
+        2: [missing, good],
+        3: [missing, good, good],
+        5: [missing, missing, missing, good, good],
+    }
+    times = rows[share] * 20
+    found = look(tmp_path, times)
+    assert f'timestamp_unit = "{unit}"' in found["toml"]
+    assert f": {good} is 20" in found["notes"][0]
+    lost = times.count(missing)
+    noted = (
+        f"{lost} of {len(times)} rows ({lost / len(times):.1%}) of interactions go to quarantine"
+    )
+    assert any(note.startswith(noted) and "epoch_zero" in note for note in found["notes"])
+    assert "failure_budget = " in found["toml"]
+
+
+@pytest.mark.parametrize(
+    "missing", ["0000-00-00", "0001-01-01T00:00:00", "-1", "NULL", "1900-01-01"]
+)
+def test_other_missing_times_are_a_question_if_they_are_many(tmp_path: Path, missing: str) -> None:
+    good = "1700000000" if missing == "-1" else "2024-05-31"
+    times = [missing, good] * 20
+    with pytest.raises(DatasetError, match=r"20 of 40 rows \(50\.0%\) .* is the mapping right"):
+        look(tmp_path, times)
+    few = look(tmp_path, [*times, *[good] * 40])
+    assert any(note.startswith("20 of 80 rows (25.0%)") for note in few["notes"])
 
 
 def test_somebody_who_knows_better_is_believed(tmp_path: Path) -> None:

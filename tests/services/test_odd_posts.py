@@ -15,6 +15,7 @@ from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock
 from shortlist.lake import Lake
+from shortlist.moments import WANT
 from tests.conftest import shortlist
 from tests.invalid_values import NO_IDS, NOW, UNITS
 from tests.services.conftest import (
@@ -83,7 +84,29 @@ def test_a_time_in_another_unit_is_refused_by_the_units_name(
         answer = posted(service, route, body)
         assert answer.status_code == 400, (route, body)
         said = answer.json()["error"].partition(";")[0]
-        assert said == f"{where}: {moment} looks like {unit}, want microseconds since 1970, UTC"
+        assert said == f"{where}: {moment} looks like {unit}, {WANT}"
+    assert inbox(service.home) == before
+
+
+@pytest.mark.parametrize("moment", ["2024-05-31T10:00:00Z", "yesterday", 1717149600.5, [], True])
+def test_a_time_that_is_no_whole_number_is_refused_with_the_unit(
+    service: Served, moment: Any
+) -> None:
+    before = inbox(service.home)
+    late = {"filters": {"published_after": moment}}
+    asked = [
+        ("/events", {"events": [VIEW | {"event_timestamp": moment}]}, "events.0.event_timestamp"),
+        ("/recommend", {"user_id": "u1", "at": moment}, "at"),
+        ("/recommend", {"user_id": "u1"} | late, "filters.published_after"),
+        ("/similar", {"item_id": "i1"} | late, "filters.published_after"),
+        ("/search", {"query": "tea", "at": moment}, "at"),
+        ("/items", {"items": [{"item_id": "i1", "published_at": moment}]}, "items.0.published_at"),
+    ]
+    for route, body, where in asked:
+        answer = posted(service, route, body)
+        assert answer.status_code == 400, (route, body)
+        shown = json.dumps(moment)
+        assert answer.json()["error"] == f"{where}: {shown} is no whole number; {WANT}"
     assert inbox(service.home) == before
 
 

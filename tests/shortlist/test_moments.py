@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortlist.moments import moment_problem
+from shortlist.api import Event, Filters
+from shortlist.moments import WANT, moment_problem, number_problem
 from tests.invalid_values import NOW, UNITS, us
 
 
@@ -16,7 +17,7 @@ from tests.invalid_values import NOW, UNITS, us
 def test_the_unit_is_named(kind, unit, factor, moment):
     said = moment_problem(moment // factor, kind=kind)
     assert said is not None
-    assert said == f"{moment // factor} looks like {unit}, want microseconds since 1970, UTC"
+    assert said == f"{moment // factor} looks like {unit}, {WANT}"
 
 
 @pytest.mark.parametrize("kind", ["event", "date"])
@@ -35,7 +36,7 @@ def test_events_of_our_time_pass_in_microseconds_and_in_no_other_unit(moment):
 
 @pytest.mark.parametrize("moment", [0, -1, 5, -us(1990)])
 def test_no_event_was_before_1970(moment):
-    assert moment_problem(moment, kind="event").endswith("want microseconds since 1970, UTC")
+    assert moment_problem(moment, kind="event").endswith(WANT)
 
 
 @given(st.dates(min_value=datetime(1800, 1, 1).date(), max_value=datetime(2099, 12, 31).date()))
@@ -50,3 +51,26 @@ def test_dates_of_old_films_in_another_unit_are_named(year):
     for unit, factor in UNITS.items():
         assert f"looks like {unit}" in moment_problem(moment // factor, kind="date")
     assert "looks like nanoseconds" in moment_problem(moment * 1_000, kind="date")
+
+
+def test_the_example_of_the_message_is_right():
+    number, moment = WANT.split(" such as ")[1].split(" for ")
+    assert us(2024, 5, 31) + 36_000_000_000 == int(number)
+    assert datetime.fromisoformat(moment).timestamp() == int(number) / 1e6
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-05-31T10:00:00Z", "31.05.2024", "", "1.5", 1.5, float("nan"), True, [], {}]
+)
+def test_what_is_no_whole_number_is_told_the_unit(value):
+    assert number_problem(value).endswith(f" is no whole number; {WANT}")
+    event = {"user_id": "u", "item_id": "i", "event_type": "view", "event_timestamp": value}
+    for model, body in ((Event, event), (Filters, {"published_after": value})):
+        with pytest.raises(ValueError, match="is no whole number; want microseconds since 1970"):
+            model.model_validate(body)
+
+
+@pytest.mark.parametrize("value", [NOW, float(NOW), str(NOW), f" {NOW} ", f"{NOW}.0"])
+def test_whole_numbers_pass(value):
+    assert number_problem(value) is None
+    assert Filters(published_after=value).published_after == NOW

@@ -4,9 +4,12 @@ import re
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.config import OPEN
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
-from shortlist.datasets.guess.sample import OPEN, Guess, Sample
+from shortlist.datasets.guess.nested import ask_for_lists
+from shortlist.datasets.guess.returns import guess_returns
+from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.guess.times import guess_time
 from shortlist.datasets.readers import SEPARATORS
 from shortlist.lake.engine import quoted
@@ -49,7 +52,13 @@ def guess_events(
     Raises:
         DatasetError: a chosen column doesn't exist, or `event_type` is unknown.
     """
+    if event_type is not None and event_type not in EVENT_TYPES:
+        raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
     found = sample.guess(NAMES, chosen)
+    if found.questions:  # no header
+        found.mapping = dict.fromkeys((c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP), OPEN)
+        found.more |= {"timestamp_unit": OPEN, "event_type": event_type or OPEN}
+        return found
     if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
         column = found.mapping.pop(c.SESSION_ID)
         found.mapping[c.USER_ID] = column
@@ -72,7 +81,7 @@ def guess_events(
                 f" {_listed(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
             )
             found.mapping[key] = OPEN
-    _ask_for_lists(sample, found)
+    ask_for_lists(sample, found)
     sample.guess_decimal(found, (c.VALUE, c.POSITION, c.EVENT_TIMESTAMP))
     if found.mapping[c.EVENT_TIMESTAMP] != OPEN:
         try:
@@ -84,21 +93,15 @@ def guess_events(
             found.questions.append(str(error))
             found.more["timestamp_unit"] = OPEN
     _guess_types(sample, found, event_type)
+    if "purchase" in (found.more.get("event_type"), *_types(found)):
+        guess_returns(sample, found)
     _guess_nobody(sample, found)
     return found
 
 
-def _ask_for_lists(sample: Sample, found: Guess) -> None:
-    """Add a question for each mapped column that reads only the first object of longer lists."""
-    for key, column in found.mapping.items():
-        rows = sample.lists_with_more(column) if "[0]" in column else 0
-        if rows:
-            each = column.replace("[0]", "[]")
-            found.questions.append(
-                f"{sample.name}: '{column}' ({key}) reads only the first object of each list, and"
-                f" {rows:,} lists have more. If each object is an event, write {each} for {key} in"
-                " `columns`, and the same for the other columns of that list"
-            )
+def _types(found: Guess) -> set[str]:
+    """Return the event types of a log with a column for them."""
+    return {found.more["event_types"].get(word, word) for word in found.words}
 
 
 def _listed(columns: list[str]) -> str:
@@ -131,11 +134,7 @@ def _nested(sample: Sample) -> str:
 
 
 def _guess_types(sample: Sample, found: Guess, event_type: str | None) -> None:
-    """Guess the event types from the words of their column; without a column, one type for all.
-
-    Raises:
-        DatasetError: `event_type` is unknown.
-    """
+    """Guess the event types from the words of their column; without a column, one type for all."""
     if event_type is not None or c.EVENT_TYPE not in found.mapping:
         _one_type(sample, found, event_type)
         return
@@ -169,10 +168,8 @@ def _one_type(sample: Sample, found: Guess, event_type: str | None) -> None:
     found.mapping.pop(c.EVENT_TYPE, None)
     value = plain(found.mapping.get(c.VALUE, ""))
     by_value = "rating" if RATING.search(value) else "view"
-    by_value = "purchase" if re.search("price|amount|quantity", value) else by_value
+    by_value = "purchase" if re.search("price|amount|quantity|qty", value) else by_value
     found.more["event_type"] = event_type or by_value
-    if found.more["event_type"] not in EVENT_TYPES:
-        raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
     if event_type is None:
         found.notes.append(f"GUESS: every event is a {by_value}; --event-type if it is another")
     if c.VALUE not in found.mapping:

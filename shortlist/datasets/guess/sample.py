@@ -10,8 +10,8 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.cells import decimal_text
-from shortlist.datasets.config import Decimal, FileTable
+from shortlist.datasets.cells import decimal_text, signed_text
+from shortlist.datasets.config import OPEN, Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.encoding import guess_encoding
 from shortlist.datasets.guess.names import NAMES, TABLES, WORDS, plain
@@ -27,8 +27,6 @@ COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+|[-+]?\d{1,3}(\.\d{3}){2,}"
 """A number with a decimal comma."""
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 """A number with commas that may also be thousands separators of a whole number."""
-OPEN = "?"
-"""Text that stands in the TOML in place of a column or unit that could not be guessed."""
 
 
 @dataclass
@@ -88,7 +86,7 @@ class Sample:
         explode: if a JSON row has a list of objects that look like events, make each a row.
 
     Raises:
-        DatasetError: the file can't be read, has no rows, or its first line is data.
+        DatasetError: the file can't be read, or has no rows.
     """
 
     def __init__(
@@ -147,16 +145,16 @@ class Sample:
             column: [row[i] for row in rows if row[i] is not None]
             for i, column in enumerate(self.columns)
         }
-        if self.file.format == "csv" and not header:
-            self._refuse_data_for_a_header()
-        if not rows:
+        separated = self.file.format == "csv" and len(self.columns) > 1
+        self.lacks_header = separated and not header and self._starts_with_data()
+        """Whether the first line looks like a row of data instead of column names."""
+        if not rows and not self.lacks_header:
             lost = f"; {self.notes[-1]}" if self.notes else ""
             raise DatasetError(f"{self.file.name}: has no rows below its header{lost}")
 
-    def _refuse_data_for_a_header(self) -> None:
-        """Raise DatasetError if the first line looks like a row of data instead of a header."""
+    def _starts_with_data(self) -> bool:
         if any(column.strip().lower() in ("nan", "inf", "infinity") for column in self.columns):
-            return
+            return False
         is_data = [
             column
             for column in self.columns
@@ -167,12 +165,7 @@ class Sample:
         numbers = [column for column in self.columns if NUMBER.fullmatch(column)]
         if numbers:  # beside numbers, words such as `review` and `search` are event types
             known -= {plain(word) for word in (*EVENT_TYPES, *WORDS)}
-        if is_data and not any(plain(column) in known for column in self.columns):
-            raise DatasetError(
-                f"{self.file.name}: its first line is data, not names of columns:"
-                f" {', '.join(self.columns)[:80]}; name them: --header"
-                " user_id,item_id,... (for another table --header items:item_id,title,...)"
-            )
+        return bool(is_data) and not any(plain(column) in known for column in self.columns)
 
     @property
     def name(self) -> str:
@@ -190,6 +183,11 @@ class Sample:
         """Return SQL of a column's cells as ingest reads them: trimmed, NULL if empty."""
         return f"nullif(trim(({self.raw.expressions[column]})::VARCHAR), '')"
 
+    def number(self, column: str) -> str:
+        """Return SQL of a column's cells as numbers; NULL for other texts."""
+        text = signed_text(self.text(column))
+        return f"try_cast({decimal_text(text, self.decimal)} AS DOUBLE)"
+
     def numbers(
         self, column: str, *, without: float | None = None, where: str = "true"
     ) -> dict[float, int]:
@@ -202,7 +200,7 @@ class Sample:
         Returns:
             {number: number of rows}, sorted by the number.
         """
-        number = f"try_cast({decimal_text(self.text(column), self.decimal)} AS DOUBLE)"
+        number = self.number(column)
         if without is not None:
             number = f"nullif({number}, {without})"
         query = (
@@ -295,6 +293,8 @@ class Sample:
     def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
         """Map columns by their names.
 
+        If the file has no header, no column is mapped, and a question asks for the names.
+
         Args:
             names: {name in the contract: known column names, best first}.
             chosen: {name in the contract: column}, given by the user.
@@ -302,6 +302,20 @@ class Sample:
         Raises:
             DatasetError: a chosen column doesn't exist.
         """
+        examples = {column: list(dict.fromkeys(self.values[column]))[:3] for column in self.columns}
+        found = Guess(self.path, self.columns, examples, {}, dict(self.options), notes=self.notes)
+        if self.lacks_header and not set(chosen.values()) & set(self.columns):
+            found.more["header"] = [OPEN] * len(self.columns)
+            found.questions.append(
+                f"{self.file.name}: its first line is data, not names of columns:"
+                f" {', '.join(self.columns)[:80]}; name them: --header"
+                " user_id,item_id,... (for another table --header items:item_id,title,...)"
+            )
+            return found
+        found.mapping = self._mapped(names, chosen)
+        return found
+
+    def _mapped(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> dict[str, str]:
         whole = {plain(column.rpartition("[].")[2]): column for column in reversed(self.columns)}
         inner = {
             plain(word): column
@@ -326,10 +340,7 @@ class Sample:
                 )
             if found is not None and found not in mapping.values():
                 mapping[key] = found
-        examples = {column: list(dict.fromkeys(self.values[column]))[:3] for column in self.columns}
-        return Guess(
-            self.path, self.columns, examples, mapping, dict(self.options), notes=self.notes
-        )
+        return mapping
 
 
 def _like(name: str, values: list[str]) -> bool:

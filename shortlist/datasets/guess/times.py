@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import duckdb
 
-from shortlist.datasets.cells import NOTHING, time_sql
+from shortlist.datasets.cells import MISSING_WORDS, time_sql
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.readers import Raw
@@ -21,7 +21,16 @@ EARLY = 820_454_400_000_000
 """1996-01-01 in microseconds. If all times are earlier, the reading is reported as a guess. Numbers
 that don't count from 1970, such as seconds since 2001 or ticks since the year 1, look like this.
 """
-NUMBERS = ("s", "ms", "us", "ns", "excel")
+NUMBERS = ("s", "ms", "us", "ticks", "filetime", "ns", "excel")
+"""Units of numbers. The first of those that fit equally well is used: present-day ticks are also
+nanoseconds of 1990, which are much rarer.
+"""
+MISSING = re.compile(
+    r"(0+(\.0*)?|-1(\.0*)?"
+    r"|(0000-00-00|0001-01-01|1970-01-01|1900-01-01)([T ]00:00(:00(\.0+)?)?)?"
+    r"(Z| ?\+00(:?00)?| UTC)?)"
+)
+"""Regular expression of a missing time, as programs write it."""
 COMPACT = {"%Y%m%d": 8, "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10}
 COMPACT |= {"%Y%m": 6, "%y%m%d": 6, "%Y": 4}
 """{pattern of digits only: number of digits}"""
@@ -36,7 +45,13 @@ PATTERNS = (
     *(f"{date}{clock}" for date in DATES for clock in CLOCKS),
     *(f"{date} {clock}" for date in ISO_DATES for clock in ("%I:%M %p", "%I:%M:%S %p")),
     *(f"%Y.%m.%d{clock}" for clock in CLOCKS[:3]),
-    *("%Y-%m-%d %H:%M:%S,%g", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %Z"),
+    *("%Y-%m-%d %H:%M:%S,%g", "%Y-%m-%d %H:%M:%S %z", "%Y-%m-%d %H:%M:%S.%g %z"),
+    *(
+        "%d/%m/%Y %H:%M:%S %z",
+        "%m/%d/%Y %H:%M:%S %z",
+        "%a, %d %b %Y %H:%M:%S %z",
+        "%a, %d %b %Y %H:%M:%S %Z",
+    ),
     *("%Y%m%d %H:%M:%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%a %b %d %H:%M:%S %Y"),
     *("%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S"),
 )
@@ -45,6 +60,8 @@ WORDS = {
     **{"s": "seconds since 1970", "ms": "milliseconds since 1970", "us": "microseconds since 1970"},
     **{"ns": "nanoseconds since 1970", "excel": "days of a spreadsheet (1 is 1900-01-01)"},
     "iso": "dates like 2024-05-31 10:00",
+    "ticks": "ticks (100 ns since the year 1)",
+    "filetime": "FILETIME (100 ns since 1601)",
 }
 
 
@@ -95,7 +112,7 @@ def guess_time(sample: SampleReader, column: str, asked: str | None) -> TimeGues
     notes: list[str] = []
     unit = asked or _best(sample, column, notes)
     meaning = WORDS.get(unit, f"the pattern {unit}")
-    first = list(dict.fromkeys(sample.values[column]))[:50]
+    first = sorted(dict.fromkeys(sample.values[column]), key=_is_missing)[:50]
     times = _read(first, unit, sample, column)
     shown = [f"{a} is {_as_text(b)}" for a, b in zip(first, times, strict=True) if b is not None]
     if not shown:
@@ -125,7 +142,8 @@ def guess_time(sample: SampleReader, column: str, asked: str | None) -> TimeGues
 def _best(sample: SampleReader, column: str, notes: list[str]) -> str:
     column_type = sample.raw.types[column]
     values = [text.strip() for text in sample.values[column]]
-    values = [text for text in values if text and f"'{text.lower()}'" not in NOTHING]
+    values = [text for text in values if text and text.lower() not in MISSING_WORDS]
+    values = [text for text in values if not _is_missing(text)] or values
     typed = column_type.startswith("TIMESTAMP") or column_type == "DATE"
     if typed:
         units = ["iso"]
@@ -146,6 +164,10 @@ def _best(sample: SampleReader, column: str, notes: list[str]) -> str:
                 f' If that is wrong: --time-unit "{other}"'
             )
     return best
+
+
+def _is_missing(text: str) -> bool:
+    return MISSING.fullmatch(text.strip()) is not None
 
 
 def _have(values: list[str], size: int) -> bool:
@@ -193,9 +215,9 @@ def _refused(
         short = sum(len(text) <= 4 and _month_and_day(text) for text in values) > len(values) / 2
         hint = " (month and day without a year? add the year to the file)" if short else ""
         return (
-            f"{where} has numbers like {example}{hint}: no reading (s, ms, us, ns, excel, or dates"
-            " like 20240531) puts most of them between 1990 and today; say --time-unit if you know"
-            " it, or --column event_timestamp=NAME"
+            f"{where} has numbers like {example}{hint}: no reading (s, ms, us, ns, excel, ticks,"
+            " filetime, or dates like 20240531) puts most of them between 1990 and today; say"
+            " --time-unit if you know it, or --column event_timestamp=NAME"
         )
     if share.read > 0.5:
         return (
