@@ -11,7 +11,7 @@ from models.queries import Queries
 from models.recommend.queries import build_queries
 from models.user_log import UserLog
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.refusals import NO_REFUSALS
 from shortlist.contracts import event_codes, microseconds
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
@@ -25,7 +25,7 @@ from shortlist.features.finalize import (
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.features.searches import NO_SEARCHES
-from shortlist.refusals import NO_REFUSALS
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import Requests
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shortlist.plain_json import dumps, write_json
+from shortlist.files.plain_json import dumps, write_json
 
 
 def about_machine() -> dict[str, Any]:

@@ -31,7 +31,7 @@ from benchmarks.cold.training import CHAIN, SOURCES, WITHOUT, fit_chain
 from models.training import TrainingOptions
 from shortlist.config import ConfigError, Settings
 from shortlist.datasets import DatasetError
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 MAX_USERS = 3000
 SHARE = 0.1

@@ -20,8 +20,8 @@ from flows.runtime.runs import Run
 from flows.training.assemble import load_run_data
 from flows.training.ranking_data import assemble_ranking, gather
 from flows.training.windows import read_windows
-from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingData
+from models.ranking.trees.lambdamart import LambdamartConfig, fit_lambdamart
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist.config import Settings
@@ -30,7 +30,7 @@ from shortlist.features.descriptions import GROUPS
 from shortlist.features.event_groups import ITEM_GROUP_FEATURES, USER_GROUP_FEATURES
 from shortlist.features.searches import USER_SEARCH_FEATURES
 from shortlist.metrics import bootstrap_mean, paired_difference
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 WINDOWS = ("ranker_train", "validation", "test")
 

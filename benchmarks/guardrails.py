@@ -33,7 +33,7 @@ from benchmarks.detection.rivals import RIVALS
 from benchmarks.detection.windows import run_seed
 from flows.runtime.configuration import CONFIGS
 from monitoring.board.config import load_board
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 TUNED_SEEDS, REPORTED_SEEDS = range(5), range(5, 10)
 TUNED_STRENGTHS, STRENGTHS = (0.2, 0.5, 1.0), (0.15, 0.4, 0.9)

@@ -28,8 +28,8 @@ from models.queries import Queries, Source
 from models.training import TrainingOptions
 from models.user_log import UserLog
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE, microseconds, sort_by_time
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import bootstrap_mean, ndcg, paired_difference
 from shortlist.splits import WINDOWS, draw_requests, split_windows
 from simulation.source import SimulatedConfig, open_world, stream

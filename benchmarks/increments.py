@@ -30,8 +30,8 @@ from models.incremental import Increment
 from models.queries import Source
 from models.training import TrainingOptions
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import INTERACTIONS, TIMESTAMP
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import draw_requests
 
 STALE, FULL = "stale", "full"

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._result import about_machine, command_line, report
-from models.recommend.exploration import epsilon_greedy, plackett_luce
+from models.recommend.exploring.exploration import epsilon_greedy, plackett_luce
 from monitoring.off_policy.chances import LoggedLists
 from monitoring.off_policy.estimate import METHODS, OffPolicy
 from monitoring.off_policy.support import problem_of_outcomes, problem_of_policy

@@ -28,7 +28,7 @@ from models.data import fingerprint
 from models.ranking.protocol import scores_of
 from models.ranking.stack import StackConfig
 from shortlist.datasets import DatasetError
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 BASE = "lambdamart"
 JUDGED = ("validation", "test")

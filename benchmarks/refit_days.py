@@ -114,7 +114,7 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
     from flows.evaluate import judge_chain
     from flows.evaluation.requests import ndcg_of_users
     from models.recommend.loading import load_chain
-    from shortlist.catalogue import Catalogue
+    from shortlist.items.catalogue import Catalogue
 
     about = run.read("about.json", made_by="train")
     refit, before = (

@@ -32,8 +32,8 @@ from benchmarks.rolling.policies import (
     train_policy,
 )
 from shortlist.config import Settings
+from shortlist.files.plain_json import write_json
 from shortlist.metrics import bootstrap_mean
-from shortlist.plain_json import write_json
 
 FULL_EVERY = {"shop": 7, "latest-small": 2}
 DATASETS = tuple(FULL_EVERY)

@@ -36,9 +36,9 @@ from benchmarks.serving_load.home import CONFIG
 from benchmarks.serving_load.load import requests_of, saturation, send
 from flows.releases.service_process import free_port, running_service, stop
 from shortlist.config import Settings
-from shortlist.plain_json import write_json
-from shortlist.release import POINTER
-from shortlist.workers import live_workers
+from shortlist.files.plain_json import write_json
+from shortlist.home.workers import live_workers
+from shortlist.releases.release import POINTER
 
 ROWS = {"100k": 100_000, "1m": 1_000_000, "movielens": None, "100k_refresh": 100_000}
 """Name of a row -> number of items; None: the home that SHORTLIST_HOME names."""

@@ -41,9 +41,9 @@ from models.ranking.registry import RankerConfig, fit_ranker
 from models.recommend.chain import Chain
 from models.training import TrainingOptions
 from shortlist.config import Settings
+from shortlist.files.plain_json import write_json
 from shortlist.lake import Lake
 from shortlist.metrics import bootstrap_mean, paired_difference
-from shortlist.plain_json import write_json
 from simulation import open_world
 from simulation.behaviour import NO_ITEM, LatentState
 from simulation.oracle import Oracle

@@ -20,12 +20,12 @@ from benchmarks._result import about_machine, report
 from flows.releases.acknowledge import wait_for_workers
 from flows.releases.service_process import running_service
 from flows.rollback import roll_back
-from shortlist.api import RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
+from shortlist.home.workers import live_workers
+from shortlist.http.api import RecommendRequest
+from shortlist.http.client import ShortlistClient
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.releases.release import ReleaseStore
 
 SERVED = ("lake", "releases", "packs", "feast", "features")
 """Folders of a home that a service reads."""

@@ -14,7 +14,7 @@ import httpx
 
 from shortlist.config import Settings
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 PACKAGES = (
     "prefect",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shortlist.plain_json import dumps
+from shortlist.files.plain_json import dumps
 
 TABLE_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@100")
 SHOWN_METRICS = ("coverage@10", "diversity@10", "novelty@10")

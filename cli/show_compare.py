@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from cli import show
-from shortlist.plain_json import dumps
+from shortlist.files.plain_json import dumps
 
 LONGEST = 60
 """Maximum number of characters of a setting's value."""

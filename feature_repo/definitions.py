@@ -159,7 +159,7 @@ user_searches = FeatureView(
 
 user_refusals = FeatureView(
     name="user_refusals",
-    description="Items that a user refused, with times (shortlist/refusals.py)",
+    description="Items that a user refused, with times (shortlist/behaviour/refusals.py)",
     owner="platform",
     entities=[user],
     ttl=FOREVER,

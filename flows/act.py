@@ -12,10 +12,10 @@ from typing import Any
 from flows.acting.actions import EXECUTE, ActionError, notify, serving_release
 from flows.acting.alarms import is_silenced, open_alarm, read_alarms, write_alarms
 from monitoring.board.judge import Board, Decision
-from shortlist.audit import write_audit
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
-from shortlist.switches import WAIT_SECONDS
+from shortlist.home.audit import write_audit
+from shortlist.home.home_lock import home_lock
+from shortlist.home.switches import WAIT_SECONDS
 
 ORDER = ("stop_canary", "roll_back", "source_off", "hold", "retrain", "notify")
 """Order of the actions: what protects users comes first."""

@@ -20,7 +20,7 @@ from flows.runtime.configuration import load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, DatasetError
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from shortlist.validation import ValidateConfig
 
 

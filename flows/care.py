@@ -19,7 +19,7 @@ from flows.releases.retention import RETENTION, RetentionConfig
 from flows.runtime.configuration import load_run_config
 from flows.runtime.retries import step_options
 from shortlist.config import Settings, load_toml
-from shortlist.home_lock import REFRESH_WAIT, HomeLocked, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, HomeLocked, home_lock
 from shortlist.lake import LakeError
 from shortlist.lake.compaction import compact_lake
 from shortlist.validation import ValidationFailed

@@ -21,13 +21,13 @@ from flows.skew.serving_log import read_log, releases_of
 from flows.skew.states import Logged
 from flows.skew.verdict import Limits, SkewFailed, judge
 from models.ranking.schema import RankingSchema
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, read_pack_history, served_items
 from shortlist.feature_store.packs import tick_of
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.plain_json import write_json
-from shortlist.release import Release, ReleaseStore
+from shortlist.files.plain_json import write_json
+from shortlist.items.catalogue import Catalogue
+from shortlist.releases.release import Release, ReleaseStore
 
 REPORT = "skew.json"
 

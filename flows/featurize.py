@@ -15,9 +15,9 @@ from typing import Any
 from prefect import flow, task
 
 from flows.runtime.retries import step_options
+from shortlist.behaviour.counting import ListRules
 from shortlist.config import Settings
-from shortlist.counting import ListRules
-from shortlist.datasets.item_commands import carried_out
+from shortlist.datasets.service.item_commands import carried_out
 from shortlist.feature_store import (
     FeatureStoreError,
     apply,
@@ -27,7 +27,7 @@ from shortlist.feature_store import (
     read_pack,
 )
 from shortlist.feature_store.states.snapshots import Snapshots
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
 from shortlist.moments import moment_text
 from shortlist.ticks import DAILY

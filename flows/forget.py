@@ -8,16 +8,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.feature_store import home_clock
 from shortlist.forgetting.at_once import request_forgetting
 from shortlist.forgetting.erase import erase
 from shortlist.forgetting.places import LABELS
 from shortlist.forgetting.requests import ForgetInbox
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.audit import write_audit
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from shortlist.ids import id_problem
-from shortlist.release import MANIFEST, ReleaseStore
+from shortlist.releases.release import MANIFEST, ReleaseStore
 
 WHAT = "shortlist forget"
 WAIT_SECONDS = 60.0

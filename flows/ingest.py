@@ -12,7 +12,7 @@ from prefect import flow, task
 from flows.runtime.retries import step_options
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from simulation.source import stage_simulated
 
 

@@ -16,7 +16,7 @@ from flows.training.refit import Recipe
 from models.recommend.loading import load_chain
 from monitoring.off_policy.compare import CHALLENGER
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 RESULT = "off_policy.json"
 

@@ -29,16 +29,16 @@ from monitoring.board.judge import judge_board
 from monitoring.report import write_reports
 from monitoring.windows import MonitorError, SharedData, Window
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.counting import SHOWN
 from shortlist.config import ConfigError, Settings
 from shortlist.contracts import microseconds, sort_by_time
-from shortlist.counting import SHOWN
-from shortlist.datasets.service_log import load_posted_events, load_serving_log
+from shortlist.datasets.service.service_log import load_posted_events, load_serving_log
 from shortlist.experiment import running_experiment
+from shortlist.files.plain_json import write_json
 from shortlist.forgetting.hashed_users import with_ids
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
-from shortlist.plain_json import write_json
-from shortlist.release import Release, ReleaseStore
+from shortlist.releases.release import Release, ReleaseStore
 from shortlist.splits import HORIZON
 
 POINTER = "latest.json"

@@ -16,7 +16,7 @@ from flows.operations.lineage import published_release
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 
 class PackageError(RuntimeError):

@@ -1,7 +1,7 @@
 """Promote: sets the release pointer to a release if it passes every gate.
 
 The pointer names the release that the service loads. Gates are conditions on a release's figures
-(shortlist/gates.py).
+(shortlist/releases/gates.py).
 """
 
 from dataclasses import asdict, dataclass
@@ -19,10 +19,10 @@ from flows.runtime.configuration import CONFIGS
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run, RunError
 from shortlist.config import Settings, load_toml
-from shortlist.gates import GatesConfig
 from shortlist.lake.leases import held_by_another
-from shortlist.promotion import DEFAULT_GATES, gates_file, promote_release
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.releases.gates import GatesConfig
+from shortlist.releases.promotion import DEFAULT_GATES, gates_file, promote_release
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 
 @flow(name="promote", log_prints=True)

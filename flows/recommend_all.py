@@ -22,11 +22,11 @@ from flows.runtime.retries import step_options
 from models.recommend.local import local_recommender, now_of
 from models.training import one_thread_per_call
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
 from shortlist.config import ConfigError, Settings
 from shortlist.forgetting.register import Register
+from shortlist.http.api import RecommendRequest
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 LISTS = pa.schema(
     {

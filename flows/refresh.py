@@ -20,18 +20,18 @@ from flows.operations.endings import REFUSED, ended
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist import columns as c
-from shortlist.commands import Command, CommandError, CommandInbox
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS
 from shortlist.datasets import DatasetError
-from shortlist.datasets.item_commands import carried_out, num_pending
-from shortlist.datasets.log_archive import archive_logs
+from shortlist.datasets.service.item_commands import carried_out, num_pending
+from shortlist.datasets.service.log_archive import archive_logs
 from shortlist.forgetting.erase import forget_in_lake
-from shortlist.home_lock import REFRESH_WAIT, home_lock
-from shortlist.item_changes import changed_rows
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.low_priority import yielding_to_service
+from shortlist.items.commands import Command, CommandError, CommandInbox
+from shortlist.items.item_changes import changed_rows
 from shortlist.lake import Lake, LakeError
 from shortlist.lake.snapshot import current_manifest
-from shortlist.low_priority import yielding_to_service
 
 GROWING = ("files", "database")
 """Source types that can get new rows; unchanged files or rows are not read again."""

@@ -21,13 +21,13 @@ from prefect import flow
 from flows.releases.service_process import running_service
 from flows.runtime.runs import Run, RunError
 from shortlist import columns as c
-from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest, RecommendResponse
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
+from shortlist.http.api import MAX_EVENTS, Context, Event, RecommendRequest, RecommendResponse
+from shortlist.http.client import ShortlistClient
 from shortlist.lake import Lake
 from shortlist.lake.pages import asked_at
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from shortlist.splits import HORIZON, Requests, draw_requests
 from shortlist.validation.hold_back import held_back_events, held_back_files
 

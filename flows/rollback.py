@@ -4,7 +4,7 @@ from typing import Any
 
 from flows.releases.acknowledge import wait_for_workers
 from shortlist.config import Settings
-from shortlist.promotion import roll_back_release
+from shortlist.releases.promotion import roll_back_release
 
 
 def roll_back(settings: Settings, *, reason: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from flows.validate import ValidationFailed, validate_flow
 from models.registry import BASELINES
 from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
+from shortlist.home.home_lock import home_lock
 from shortlist.lake import Lake
 from shortlist.validation.hold_back import held_back_events
 

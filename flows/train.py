@@ -28,7 +28,7 @@ from flows.training.windows import read_windows
 from models import registry
 from shortlist.config import Settings
 from shortlist.features.finalize import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
-from shortlist.home_lock import home_lock
+from shortlist.home.home_lock import home_lock
 
 
 @flow(name="train", log_prints=True)

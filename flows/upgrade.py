@@ -22,17 +22,17 @@ from flows.featurize import featurize
 from flows.refresh import refresh
 from flows.runtime.configuration import RunConfig
 from flows.training.release import at_home, train_release
-from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features.finalize import schema_hash
 from shortlist.features.pack import PackError
-from shortlist.home_lock import REFRESH_WAIT, home_lock
-from shortlist.plain_json import write_json
-from shortlist.promotion import LOCK_SECONDS
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.files.plain_json import write_json
+from shortlist.home.audit import write_audit
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.workers import live_workers
+from shortlist.releases.promotion import LOCK_SECONDS
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 REPLACED = ("features", "feast", "packs")
 READY = "ready.json"

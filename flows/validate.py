@@ -19,7 +19,7 @@ from flows.validation.docs import Account, keep_account
 from flows.validation.findings import Finding
 from flows.validation.suites import GxContext, as_utc
 from shortlist.config import Settings
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged
 from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish

@@ -15,8 +15,8 @@ from models.content.reviews import Reviews
 from models.queries import Queries, Source
 from models.search.pairs import SearchPairs
 from models.user_log import UserLog
-from shortlist.catalogue import Catalogue
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import ndcg
 
 
@@ -70,7 +70,7 @@ class TrainingData:
         read_reviews: Callable[[], Reviews | None] | None = None,
         read_searches: Callable[[], SearchPairs | None] | None = None,
     ) -> "TrainingData":
-        """Build the histories from all target events, by the rules of `shortlist/counting.py`."""
+        """Build histories from all target events, as `shortlist/behaviour/counting.py` says."""
         known = log.in_catalogue
         rows = known.history_rows()
         return cls(

@@ -41,7 +41,7 @@ from models.sequence.fit import (
 from models.sequence.sasrec import SasrecConfig
 from models.sequence.simple import AverageConfig, GruConfig
 from models.training import TrainingOptions
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 SourceConfig = Annotated[
     PopularityConfig

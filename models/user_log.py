@@ -2,7 +2,8 @@
 
 Target events are those of the types that models learn to predict. A state is a set of aggregates,
 such as counts and decayed sums. Training requests read states and histories from here. They follow
-the rules of `shortlist/counting.py`, so they equal what the service would have read at that time.
+the rules of `shortlist/behaviour/counting.py`, so they equal what the service would have read at
+that time.
 
 Shapes: U users, M events, B requests, L history.
 """
@@ -12,9 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from shortlist.counting import TARGET_STATE, counted
+from shortlist.behaviour.counting import TARGET_STATE, counted
+from shortlist.behaviour.repeats import may_be_found
 from shortlist.features.finalize import MAX_HISTORY
-from shortlist.repeats import may_be_found
 from shortlist.splits import previous_times
 
 

@@ -23,9 +23,9 @@ from models.index.faiss_index import VectorIndex
 from models.layers import ItemEmbedding
 from models.queries import Candidates, OncePerBatch, Queries, mask_left_out, top_k
 from models.training import TrainingHistory
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import ndcg
 
 CONFIG, WEIGHTS, ITEMS, INDEX = (

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from monitoring.windows import MonitorError, SharedData, Slates, Window
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import microseconds
 from shortlist.features.finalize import time_features
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import popularity_bias
 from shortlist.splits import LIGHT_HISTORY
 

@@ -18,7 +18,7 @@ from monitoring.figures import all_figures, drift_figures, latency_figures
 from monitoring.pages import index_page
 from monitoring.tables import Tables
 from monitoring.windows import SharedData, Window, slates_of
-from shortlist.plain_json import finite, write_json
+from shortlist.files.plain_json import finite, write_json
 
 DRAWN_FEATURES = 12
 """Number of features with a chart; a chart takes 0.1 s. The drift figures cover all features."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, check, microseconds, sort_by_time
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import HORIZON
 
 GRADES = ("rating", "review", "survey")

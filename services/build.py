@@ -16,9 +16,9 @@ from pathlib import Path
 
 import bentoml
 
-from services.locate import CARRIED
+from services.release.locate import CARRIED
 from shortlist.config import Settings
-from shortlist.release import Release, ReleaseError, ReleaseStore, open_release
+from shortlist.releases.release import Release, ReleaseError, ReleaseStore, open_release
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("shortlist", "models", "services", "feature_repo")

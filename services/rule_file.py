@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from services import metrics
 from shortlist.config import ConfigError, Settings
-from shortlist.plain_json import write_json
-from shortlist.rule_config import RuleSet, RulesInForce, load_rules
+from shortlist.files.plain_json import write_json
+from shortlist.http.rule_config import RuleSet, RulesInForce, load_rules
 
 log = logging.getLogger("bentoml.shortlist")
 

@@ -1,8 +1,8 @@
 """The HTTP API: a thin BentoML service over one Recommender.
 
 Start it with `shortlist serve`. It serves one release (set of models) to the users of one home, the
-folder of a deployment. services/locate.py chooses the release, services/errors.py formats error
-responses.
+folder of a deployment. services/release/locate.py chooses the release, services/http/errors.py
+formats error responses.
 """
 
 import asyncio
@@ -24,19 +24,24 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from services import metrics
-from services.beside import Beside
-from services.doors import ApiKeys, Doors
-from services.errors import ClearErrors, quiet_client_errors
-from services.heartbeats import Heartbeats
-from services.hidden_ids import hide_ids
-from services.hot_swap import HotSwap
-from services.intake import Intake, NotStored
-from services.locate import check_can_serve, find_release, pinned_by
-from services.pages import pages
+from services.events.intake import Intake, NotStored
+from services.http.doors import ApiKeys, Doors
+from services.http.errors import ClearErrors, quiet_client_errors
+from services.http.hidden_ids import hide_ids
+from services.http.pages import pages
+from services.release.beside import Beside
+from services.release.heartbeats import Heartbeats
+from services.release.hot_swap import HotSwap
+from services.release.locate import check_can_serve, find_release, pinned_by
+from services.release.serving import Serving
 from services.rule_file import RuleFile
-from services.serving import Serving
 from services.serving_log import ServingLog, entry_of, logged_users
-from shortlist.api import (
+from shortlist.behaviour.shown_items import ShownItems
+from shortlist.config import ConfigError, Settings
+from shortlist.experiment import Experiment
+from shortlist.feature_store import ReopeningReader, home_clock
+from shortlist.features.pack import FeaturePack, PackError
+from shortlist.http.api import (
     EventsRequest,
     EventsResponse,
     ForgetResponse,
@@ -51,14 +56,9 @@ from shortlist.api import (
     SimilarRequest,
     SimilarResponse,
 )
-from shortlist.config import ConfigError, Settings
-from shortlist.experiment import Experiment
-from shortlist.feature_store import ReopeningReader, home_clock
-from shortlist.features.pack import FeaturePack, PackError
+from shortlist.http.rule_config import RulesInForce
 from shortlist.ids import ANONYMOUS
-from shortlist.release import Release, ReleaseError
-from shortlist.rule_config import RulesInForce
-from shortlist.shown_items import ShownItems
+from shortlist.releases.release import Release, ReleaseError
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Number of worker processes. Each holds the release's models."""

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from services import metrics
+from shortlist.behaviour.shown_items import ShownItems
 from shortlist.experiment import NO_EXPERIMENT
 from shortlist.ids import ANONYMOUS
-from shortlist.shown_items import ShownItems
 
 if TYPE_CHECKING:
     from models.recommend.slate import Slate

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from shortlist.config import Settings
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 ClockKind = Literal["wall", "replay"]
 

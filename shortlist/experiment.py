@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from shortlist.config import Config, ConfigError, Settings
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 NO_EXPERIMENT = "main"
 """Arm of the serving log for requests outside an experiment."""

@@ -5,7 +5,7 @@ distinct (user, time). The time is that of the page request if the log has a `re
 that of the user's event. Several events at the same time give one request. A request may use only
 events strictly before it: neither the impressions of its page nor the events on that page. Its
 relevant items are those of the user's events in the next 24 hours. They must be new to the user, or
-items that may be recommended again (shortlist/repeats.py).
+items that may be recommended again (shortlist/behaviour/repeats.py).
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from shortlist import columns as c
+from shortlist.behaviour.repeats import may_be_found
 from shortlist.contracts import microseconds, sort_by_time
-from shortlist.repeats import may_be_found
 
 WINDOWS = ("retrieval_train", "ranker_train", "validation", "test")
 HORIZON = c.MICROSECONDS_PER_DAY

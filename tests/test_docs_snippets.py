@@ -16,17 +16,17 @@ from cli.reference.commands import commands
 from flows.releases.retention import RetentionConfig
 from flows.runtime.configuration import RunConfig
 from monitoring.board.config import GuardrailFile
-from shortlist.api import (
+from shortlist.config import Settings
+from shortlist.experiment import ExperimentConfig
+from shortlist.http.api import (
     EventsRequest,
     ItemsRequest,
     RecommendRequest,
     SearchRequest,
     SimilarRequest,
 )
-from shortlist.config import Settings
-from shortlist.experiment import ExperimentConfig
-from shortlist.gates import GatesConfig
-from shortlist.rule_config import RuleSet
+from shortlist.http.rule_config import RuleSet
+from shortlist.releases.gates import GatesConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -13,8 +13,8 @@ from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.recommend.rules import blocked_items
 from models.training import TrainingOptions
-from shortlist.api import RecommendRequest
 from shortlist.features.pack import FeaturePack
+from shortlist.http.api import RecommendRequest
 
 K = 50
 CUT_USERS = 400

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from flows.closed_loop.memory import Targets
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import ConfigError, Settings
 from shortlist.contracts import ITEMS, TIMESTAMP, check, event_codes, microseconds
 from shortlist.datasets.batch import Batch, attribute_maps
-from shortlist.datasets.movielens import load_movielens_100k
+from shortlist.datasets.public.movielens import load_movielens_100k
+from shortlist.items.catalogue import Catalogue
 from simulation import SimulatedConfig
 from simulation.source import load_simulated
 

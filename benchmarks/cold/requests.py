@@ -122,7 +122,7 @@ class StoreTimeline:
 def states_at(store: MemoryStore, events: Targets) -> dict[str, UserState]:
     """Return the states of all users after `events`, as if they had been pushed one by one."""
     from flows.closed_loop.memory import states_of
-    from shortlist.counting import TARGET_STATE
+    from shortlist.behaviour.counting import TARGET_STATE
 
     summed = states_of(events.user, events, size=len(store.user_ids))
     order = np.argsort(events.user, kind="stable")

@@ -22,16 +22,16 @@ from flows.training.ranking_data import RankingWindows, gather
 from models import registry
 from models.data import TrainingData, Validation
 from models.queries import Source
-from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
+from models.ranking.trees.lambdamart import LambdamartConfig, fit_lambdamart
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.new_positions import NewItemsConfig
+from models.recommend.cold_start.new_positions import NewItemsConfig
 from models.recommend.queries import build_queries
 from models.training import TrainingOptions
 from models.user_log import UserLog
-from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
 
 CHAIN, WITHOUT = "chain", "chain_without_quota"
 CANDIDATES = 100

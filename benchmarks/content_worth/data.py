@@ -19,10 +19,10 @@ from models.content.reviews import Reviews
 from models.data import TrainingData, Validation
 from models.queries import Queries
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP, microseconds, sort_by_time
 from shortlist.datasets.batch import interactions_table
 from shortlist.datasets.config import SimulatedConfig
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import WINDOWS, Windows, draw_requests, split_windows
 from simulation.source import drawn_images, open_world, stream
 from simulation.tables import Publisher

@@ -13,9 +13,9 @@ from monitoring.board.judge import judge_board
 from monitoring.figures import Figure
 from monitoring.traffic.estimate import NOTHING, Estimate
 from monitoring.traffic.join import Traffic
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS
-from shortlist.datasets.traffic_log import REQUESTS, SHOWN
+from shortlist.datasets.service.traffic_log import REQUESTS, SHOWN
+from shortlist.items.catalogue import Catalogue
 
 PAST = 4
 FLOOR = 0.05

@@ -12,9 +12,9 @@ import pyarrow as pa
 from benchmarks.detection.record import SOURCES, Lists
 from monitoring.traffic.join import HOUR, Traffic, join_outcomes
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP
-from shortlist.datasets.traffic_log import REQUESTS, SHOWN
+from shortlist.datasets.service.traffic_log import REQUESTS, SHOWN
+from shortlist.items.catalogue import Catalogue
 from simulation.behaviour import NO_ITEM
 from simulation.outcome import Outcome, draw_outcome
 from simulation.tables import Publisher

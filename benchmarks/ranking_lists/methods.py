@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ranking_lists.data import Lists
-from models.ranking.gbdt import LambdamartConfig
 from models.ranking.neural.dcnv2 import Dcnv2Config
 from models.ranking.neural.deepfm import DeepfmConfig
 from models.ranking.neural.din import DinConfig
@@ -21,6 +20,7 @@ from models.ranking.protocol import Ranker
 from models.ranking.registry import AnyRankerConfig, fit_ranker
 from models.ranking.requests import Requests
 from models.ranking.stack import StackConfig
+from models.ranking.trees.lambdamart import LambdamartConfig
 from models.training import OptimiserConfig, TrainingOptions, limited_threads
 
 REQUEST = 500

@@ -15,11 +15,11 @@ from flows.train import train
 from flows.training.incremental import train_incrementally
 from models.incremental import Increment
 from models.recommend.loading import load_served
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings, load_toml
-from shortlist.gates import GatesConfig, judge_gates
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.gates import GatesConfig, judge_gates
+from shortlist.releases.release import ReleaseStore
 
 STALE, FULL, INCREMENTAL = "stale", "full", "incremental"
 K = 10

@@ -4,11 +4,11 @@ import numpy as np
 
 from flows.runtime.configuration import RunConfig
 from flows.training.assemble import EvaluationBatch, RunData, draw_window, judged_requests
-from shortlist.catalogue import Catalogue
-from shortlist.catalogue_history import COLUMNS
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, read_pack_history
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
+from shortlist.items.catalogue_history import COLUMNS
 from shortlist.lake import Lake
 from shortlist.splits import Windows
 from shortlist.ticks import newest_tick

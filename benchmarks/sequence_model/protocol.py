@@ -18,9 +18,9 @@ import pyarrow as pa
 from models.data import TrainingData
 from models.queries import Queries
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.searches import NO_SEARCHES
+from shortlist.items.catalogue import Catalogue
 
 CHUNK = 512
 """Number of users ranked at once. With 12,000 items, their scores take 25 MB."""

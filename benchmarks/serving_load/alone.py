@@ -21,12 +21,12 @@ from models.recommend.recommender import Recommender
 from models.recommend.rules import blocked_items
 from models.training import one_thread_per_call
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, latest_pack
 from shortlist.features.finalize import context_id
+from shortlist.http.api import RecommendRequest
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 TURNS = 500
 """Number of timed requests."""

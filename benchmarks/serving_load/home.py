@@ -19,7 +19,7 @@ from flows.runtime.runs import Run
 from flows.training.assemble import fit_profiles, load_run_data, training_data
 from flows.validate import ValidateConfig, validate_batch
 from models import registry
-from models.ranking.gbdt import Lambdamart
+from models.ranking.trees.lambdamart import Lambdamart
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.queries import build_queries
 from models.recommend.rerank.config import MmrConfig
@@ -31,7 +31,7 @@ from shortlist.datasets import stage_source
 from shortlist.feature_store import OnlineReader, latest_pack
 from shortlist.features.finalize import context_id, schema_hash
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
 DAYS = 40

@@ -2,7 +2,7 @@
 
 import bentoml
 
-from shortlist.api import Item, RecommendRequest, RecommendResponse
+from shortlist.http.api import Item, RecommendRequest, RecommendResponse
 
 ANSWER = RecommendResponse(
     request_id="0" * 32,

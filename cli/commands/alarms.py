@@ -25,7 +25,7 @@ def list_alarms(
     """List open alarms with their actions, held promotions, and sources that are off."""
     from flows.acting.alarms import read_alarms
     from shortlist.config import Settings
-    from shortlist.switches import in_force
+    from shortlist.home.switches import in_force
 
     settings = Settings()
     found = [alarm for alarm in read_alarms(settings) if every or alarm["closed_at"] is None]
@@ -46,8 +46,8 @@ def acknowledge(
 ) -> None:
     """Take an open alarm over: its action isn't repeated while it is open."""
     from flows.acting.alarms import acknowledge as take_over
-    from shortlist.audit import user_name, write_audit
     from shortlist.config import Settings
+    from shortlist.home.audit import user_name, write_audit
 
     settings = Settings()
     who = who or user_name()
@@ -66,8 +66,8 @@ def silence(
 ) -> None:
     """Let a guardrail with an open alarm do nothing for some hours; it is still shown."""
     from flows.acting.alarms import silence as quiet
-    from shortlist.audit import user_name, write_audit
     from shortlist.config import Settings
+    from shortlist.home.audit import user_name, write_audit
 
     settings = Settings()
     who = who or user_name()
@@ -84,9 +84,9 @@ def end_hold(
     as_json: JsonOption = False,
 ) -> None:
     """End a hold of promotions, or switch a source on again."""
-    from shortlist.audit import user_name, write_audit
     from shortlist.config import Settings
-    from shortlist.switches import end_switch, in_force
+    from shortlist.home.audit import user_name, write_audit
+    from shortlist.home.switches import end_switch, in_force
 
     settings = Settings()
     section = "sources_off" if source else "holds"

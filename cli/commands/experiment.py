@@ -70,7 +70,7 @@ def stop(
 def _now(settings: Any) -> int:
     """Return the home's time in microseconds."""
     from shortlist.feature_store import home_clock
-    from shortlist.release import ReleaseStore
+    from shortlist.releases.release import ReleaseStore
 
     about = ReleaseStore(settings.releases).open().about
     return home_clock(settings, about["clock"], otherwise=about["data_end"]).now()

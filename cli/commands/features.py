@@ -21,7 +21,7 @@ def features(
     """List all features with name, type, meaning, window, default and owner."""
     from cli.show_features import html_page, table
     from shortlist.features.descriptions import described
-    from shortlist.text_files import write_text
+    from shortlist.files.text_files import write_text
 
     content = described()
     if html is not None:

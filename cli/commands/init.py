@@ -62,7 +62,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Read samples of your files, guess what their columns mean, and write a run's TOML file."""
-    from cli.guess import OpenQuestion, guess, write_toml
+    from cli.guessing.guess import OpenQuestion, guess, write_toml
 
     if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:
         show.error(

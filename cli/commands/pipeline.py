@@ -74,7 +74,7 @@ def refresh(
     Nothing is trained.
     """
     from shortlist.config import Settings
-    from shortlist.low_priority import yielding_to_service
+    from shortlist.home.low_priority import yielding_to_service
 
     # Entered before the slow imports, which use the processor for seconds.
     low = yielding_to_service(Settings())

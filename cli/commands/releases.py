@@ -66,8 +66,8 @@ def show_release(release: ReleaseArgument, as_json: JsonOption = False) -> None:
 def diff(old: ReleaseArgument, new: ReleaseArgument, as_json: JsonOption = False) -> None:
     """Show in what two releases differ: configuration, data, figures and files."""
     from shortlist.config import Settings
-    from shortlist.plain_json import difference
-    from shortlist.release import ReleaseStore
+    from shortlist.files.plain_json import difference
+    from shortlist.releases.release import ReleaseStore
 
     store = ReleaseStore(Settings().releases)
     before, after = store.open(old), store.open(new)
@@ -83,8 +83,8 @@ def pin(
     as_json: JsonOption = False,
 ) -> None:
     """Pin a release, so that `releases gc` never removes it."""
-    from shortlist import release_pins
     from shortlist.config import Settings
+    from shortlist.releases import pins as release_pins
 
     settings = Settings()
     change = release_pins.unpin if remove else release_pins.pin
@@ -119,8 +119,8 @@ def gc(
 @releases.command()
 def audit(as_json: JsonOption = False) -> None:
     """Show every promotion, rollback, pin and removal: who, when, why, and on what evidence."""
-    from shortlist.audit import read_audit
     from shortlist.config import Settings
+    from shortlist.home.audit import read_audit
 
     show.result({"audit": read_audit(Settings())}, as_json=as_json, table=show_audit)
 

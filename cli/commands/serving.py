@@ -35,7 +35,7 @@ def serve(
             " read+events:KEY,admin:KEY with keys of `openssl rand -hex 24`"
         )
     from shortlist.config import Settings
-    from shortlist.release import ReleaseStore
+    from shortlist.releases.release import ReleaseStore
 
     release = ReleaseStore(Settings().releases).open()
     site = f"http://{host}:{port}"
@@ -101,7 +101,7 @@ def recommend(
         show.result(content, as_json=as_json, table=show_batch)
         return
     from models.recommend.local import local_recommender, now_of
-    from shortlist.api import RecommendRequest
+    from shortlist.http.api import RecommendRequest
 
     request = parsed(RecommendRequest, user_id=user_id, k=k)
     recommender = local_recommender(release)
@@ -138,7 +138,7 @@ def similar(
 ) -> None:
     """List items that are similar to an item. Needs no server."""
     from models.recommend.local import local_recommender, now_of
-    from shortlist.api import SimilarRequest
+    from shortlist.http.api import SimilarRequest
 
     recommender = local_recommender(release)
     items = recommender.similar(SimilarRequest(item_id=item_id, k=k), at=now_of(recommender))
@@ -166,7 +166,7 @@ def search(
 ) -> None:
     """Find items by a text, by its words and by its meaning. Needs no server."""
     from models.recommend.local import local_recommender, now_of
-    from shortlist.api import SearchRequest
+    from shortlist.http.api import SearchRequest
 
     request = parsed(SearchRequest, query=query, user_id=user_id, k=k)
     recommender = local_recommender(release)

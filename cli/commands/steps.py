@@ -78,7 +78,7 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
     The data source isn't read.
     """
     from shortlist.config import Settings
-    from shortlist.low_priority import yielding_to_service
+    from shortlist.home.low_priority import yielding_to_service
 
     settings = Settings()
     with yielding_to_service(settings):
@@ -116,7 +116,7 @@ def train(
         from flows.runtime.steps import Steps
         from flows.train import train_flow
         from shortlist.config import Settings
-        from shortlist.home_lock import home_lock
+        from shortlist.home.home_lock import home_lock
 
         settings = Settings()
         with home_lock(settings, "train", what="shortlist train"):

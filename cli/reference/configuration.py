@@ -16,8 +16,8 @@ from flows.runtime.configuration import RunConfig
 from monitoring.board.config import GuardrailFile
 from shortlist.config import Settings
 from shortlist.experiment import ExperimentConfig
-from shortlist.gates import GatesConfig
-from shortlist.rule_config import RuleSet
+from shortlist.http.rule_config import RuleSet
+from shortlist.releases.gates import GatesConfig
 
 FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     (
@@ -50,7 +50,7 @@ ENVIRONMENT = {
         "Folder of a release that a service serves whatever is promoted.",
     ),
     "SHORTLIST_API_KEYS": ("none", "Keys of the service's clients ([security](../security.md))."),
-    "SHORTLIST_API_KEY": ("none", "The key that `shortlist.client` sends."),
+    "SHORTLIST_API_KEY": ("none", "The key that `shortlist.http.client` sends."),
     "SHORTLIST_DATA": ("none", "Folder with public data sets, for benchmarks."),
     "SHORTLIST_DEBUG": ("none", "If set, commands show the traceback of every error."),
 }

@@ -9,7 +9,7 @@ from cli.reference.markdown import first_paragraph, table, text
 from monitoring.prometheus import metrics_text
 from services import metrics as service
 from shortlist import metrics
-from shortlist.value import OUTCOMES
+from shortlist.behaviour.value import OUTCOMES
 
 QUALITY: dict[str, Callable] = {
     "ndcg@k": metrics.ndcg,

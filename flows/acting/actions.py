@@ -11,10 +11,10 @@ from flows.rollback import roll_back
 from monitoring.board.judge import Decision
 from shortlist.config import Settings
 from shortlist.experiment import archive_experiment, running_experiment
-from shortlist.home_lock import HomeLocked
-from shortlist.plain_json import dumps, write_json
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.switches import switch_on
+from shortlist.files.plain_json import dumps, write_json
+from shortlist.home.home_lock import HomeLocked
+from shortlist.home.switches import switch_on
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 HOLD_HOURS = 7 * 24.0
 """Hours after which a hold ends by itself, unless a person ends it."""

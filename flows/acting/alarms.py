@@ -7,11 +7,11 @@ first check that broke its guardrail to the first check that found it kept again
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shortlist.alarms import AlarmError, alarm_file, read_alarms
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
-from shortlist.plain_json import write_json
-from shortlist.switches import WAIT_SECONDS
+from shortlist.files.plain_json import write_json
+from shortlist.home.alarms import AlarmError, alarm_file, read_alarms
+from shortlist.home.home_lock import home_lock
+from shortlist.home.switches import WAIT_SECONDS
 
 KEPT_CLOSED = 200
 """Number of closed alarms that are kept."""

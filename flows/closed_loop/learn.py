@@ -23,13 +23,13 @@ from models.data import TrainingData, Validation
 from models.queries import Source
 from models.ranking.value import ValueConfig, ValueRanker, fit_value
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.new_positions import NewItemsConfig
+from models.recommend.cold_start.new_positions import NewItemsConfig
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from models.user_log import UserLog
+from shortlist.behaviour.repeats import repeat_after
 from shortlist.config import ConfigError
-from shortlist.repeats import repeat_after
 
 # One value per hyperparameter, so nothing is tuned: a loop retrains often, and worlds are similar.
 SOURCES: Mapping[str, Any] = {

@@ -15,7 +15,7 @@ from flows.closed_loop.observe import Observer
 from flows.closed_loop.recommend_policy import RecommendPolicy
 from flows.closed_loop.setting import Setting
 from models.recommend.recommender import Recommender
-from shortlist.repeats import EXCLUDE
+from shortlist.behaviour.repeats import EXCLUDE
 from simulation.behaviour import LatentState
 from simulation.day import Policy, simulate_day
 from simulation.oracle import OraclePolicy

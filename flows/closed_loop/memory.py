@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shortlist.behaviour.refusals import NO_REFUSALS
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
 from shortlist.features.event_groups import empty_group_state
@@ -26,7 +27,6 @@ from shortlist.features.finalize import (
 )
 from shortlist.features.pack import FeaturePack
 from shortlist.features.searches import NO_SEARCHES
-from shortlist.refusals import NO_REFUSALS
 
 EMPTY_STATE = UserState()
 

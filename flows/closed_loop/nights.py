@@ -78,7 +78,7 @@ def _promote(release_id: str, promoted: bool) -> None:
 
     Without a release the service can't start. Later releases that fail a gate are not promoted.
     """
-    from shortlist.release import ReleaseStore
+    from shortlist.releases.release import ReleaseStore
 
     store = ReleaseStore(Settings().releases)
     if not promoted and store.current_id() is None:
@@ -155,7 +155,7 @@ def drop_unfinished_events(settings: Settings, *, since: int) -> None:
 
 def release_info(settings: Settings) -> dict[str, Any]:
     """Return {"release_id", "items": number of items} of the current release."""
-    from shortlist.release import ReleaseStore
+    from shortlist.releases.release import ReleaseStore
 
     release = ReleaseStore(settings.releases).open()
     catalogue = pq.read_table(release.path / "items.parquet", columns=["item_id"])

@@ -14,8 +14,8 @@ from flows.closed_loop.memory import MemoryStore, Targets
 from flows.closed_loop.recommend_policy import RecommendPolicy
 from flows.closed_loop.setting import Setting
 from models.ranking.value import ValueWeights
+from shortlist.behaviour.repeats import EXCLUDE
 from shortlist.features.finalize import context_id
-from shortlist.repeats import EXCLUDE
 from simulation.behaviour import NO_ITEM
 from simulation.day import ShownPages
 from simulation.events import CODE, DEVICES, SURFACES, Events

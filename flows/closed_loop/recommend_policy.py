@@ -11,7 +11,7 @@ from flows.closed_loop.arms import Arm
 from flows.closed_loop.memory import MemoryStore
 from flows.closed_loop.setting import Setting
 from models.queries import Queries
-from models.recommend.explore import draw_extra, mix_in, with_extra
+from models.recommend.exploring.explore import draw_extra, mix_in, with_extra
 from models.recommend.merge import Shortlist
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender

@@ -23,9 +23,9 @@ from flows.closed_loop.observe import TARGET_EVENTS, Observer
 from flows.closed_loop.service_policy import EventPoster, ServicePolicy, call_each
 from flows.releases.service_process import running_service
 from flows.training.release import at_home
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig
+from shortlist.http.client import ServiceError, ShortlistClient
 from simulation.day import simulate_day
 
 PACK_SECONDS = 30.0

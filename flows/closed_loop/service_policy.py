@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from flows.closed_loop.setting import Setting
 from shortlist import columns as c
-from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.contracts import microseconds
+from shortlist.http.api import MAX_EVENTS, Context, Event, RecommendRequest
+from shortlist.http.client import ShortlistClient
 from simulation.behaviour import NO_ITEM, LatentState
 from simulation.day import ShownPages
 from simulation.events import DEVICES, Events

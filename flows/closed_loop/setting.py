@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.repeats import ALLOW, EXCLUDE
 from shortlist.config import Config, ConfigError
 from shortlist.contracts import ITEMS, check
 from shortlist.features.finalize import context_id
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.repeats import ALLOW, EXCLUDE
+from shortlist.items.catalogue import Catalogue
 from simulation.tables import Publisher
 from simulation.world import World
 

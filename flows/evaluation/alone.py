@@ -12,8 +12,8 @@ from models import registry
 from models.baselines.popularity import Popularity
 from models.queries import pad_lists
 from models.recommend.chain import Chain
-from models.recommend.short_history import FALLBACK
-from shortlist.catalogue import Catalogue
+from models.recommend.cold_start.short_history import FALLBACK
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import Windows
 
 FALLBACK_DAYS = 7

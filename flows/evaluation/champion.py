@@ -30,7 +30,7 @@ from models.recommend.chain import Chain
 from models.recommend.loading import load_served
 from models.registry import SourceConfig
 from shortlist.config import Settings, describe
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 CHAMPION = "champion"
 

@@ -17,9 +17,9 @@ from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from models.data import mean_over_users
 from shortlist.config import Settings
+from shortlist.files.parquet_files import read_parquet
+from shortlist.files.plain_json import difference
 from shortlist.metrics import coverage_difference, paired_difference
-from shortlist.parquet_files import read_parquet
-from shortlist.plain_json import difference
 
 SLICE_DRAWS = 300
 KEYS = ("user_id", "at", "relevant")

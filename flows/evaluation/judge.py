@@ -8,7 +8,7 @@ import numpy as np
 
 from flows.runtime.configuration import EvaluateConfig
 from flows.training.assemble import EvaluationBatch
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import (
     bootstrap_mean,
     coverage_interval,

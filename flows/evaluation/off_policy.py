@@ -20,9 +20,9 @@ from monitoring.off_policy.served import Served, delays_of, served_lists
 from monitoring.off_policy.support import problem_of_log
 from monitoring.traffic.join import join_outcomes
 from shortlist import columns as c
+from shortlist.behaviour.counting import SHOWN
 from shortlist.config import Settings
-from shortlist.counting import SHOWN
-from shortlist.datasets.traffic_log import load_traffic_log
+from shortlist.datasets.service.traffic_log import load_traffic_log
 from shortlist.splits import Requests
 
 MAX_LISTS = 10_000

@@ -8,9 +8,9 @@ import pyarrow as pa
 from flows.evaluation.judge import ITEM_SLICES, Lists, Slice, user_groups
 from flows.runtime.configuration import EvaluateConfig
 from flows.training.assemble import EvaluationBatch
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.value import NAMES, amounts_at, discounted
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import intra_list_diversity, mrr, ndcg, novelty, precision, recall
-from shortlist.value import NAMES, amounts_at, discounted
 
 OF = " of "
 """Separates metric and slice in the name of a column, such as `ndcg@10 of tail_items`."""

@@ -11,8 +11,8 @@ from models.data import mean_over_users
 from models.queries import pad_lists
 from models.ranking.value_heads import ValueHeads
 from models.recommend.chain import Chain
+from shortlist.behaviour.value import NAMES, amounts_at, discounted, value_of
 from shortlist.metrics import bootstrap_mean, paired_difference
-from shortlist.value import NAMES, amounts_at, discounted, value_of
 
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the value formula in the curve; the rest is the first outcome alone."""

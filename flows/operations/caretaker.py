@@ -17,13 +17,13 @@ from flows.operations import processes
 from flows.refresh import carry_out_commands, refresh
 from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist.config import Settings
-from shortlist.datasets.item_commands import carried_out, num_pending
+from shortlist.datasets.service.item_commands import carried_out, num_pending
 from shortlist.feature_store import latest_pack, publish_pack
 from shortlist.features.pack import PackError
 from shortlist.forgetting.requests import ForgetInbox
-from shortlist.home_lock import HomeLocked, home_lock
+from shortlist.home.home_lock import HomeLocked, home_lock
 from shortlist.lake import Lake
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 PAUSE = 2.0
 """Seconds between two looks at the inbox."""

@@ -4,9 +4,9 @@
 |---|---|---|
 | shortlist.lake.published | lake version | source |
 | shortlist.features.updated | feature pack | lake version |
-| shortlist.release.published | release | run, lake version, feature pack |
-| shortlist.release.promoted | release | release that served before |
-| shortlist.release.refused | release | release that serves |
+| shortlist.releases.release.published | release | run, lake version, feature pack |
+| shortlist.releases.release.promoted | release | release that served before |
+| shortlist.releases.release.refused | release | release that serves |
 | shortlist.traffic.held | release | report |
 
 Resource ids start with `shortlist.<home's name>.`; a home is the folder SHORTLIST_HOME. Events are

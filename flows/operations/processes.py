@@ -19,7 +19,7 @@ import psutil
 
 from flows.operations.links import UP
 from shortlist.config import Settings
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 PATIENCE = 20.0
 """Seconds from SIGTERM to SIGKILL."""

@@ -17,10 +17,10 @@ from flows.operations import caretaker, processes
 from flows.operations.processes import Started, UpError
 from flows.releases.service_process import free_port
 from shortlist.config import Settings
-from shortlist.datasets.item_commands import num_pending
-from shortlist.home_lock import held_locks
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.datasets.service.item_commands import num_pending
+from shortlist.home.home_lock import held_locks
+from shortlist.home.workers import live_workers
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"

@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
-from shortlist.workers import Worker, live_workers
+from shortlist.home.workers import Worker, live_workers
+from shortlist.releases.release import ReleaseStore
 
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.1

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.releases.retention import Removable, RetentionConfig, kept_releases, removable, size_of
-from shortlist.audit import write_audit
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
-from shortlist.promotion import LOCK_SECONDS
-from shortlist.release import ReleaseStore
+from shortlist.home.audit import write_audit
+from shortlist.home.home_lock import home_lock
+from shortlist.releases.promotion import LOCK_SECONDS
+from shortlist.releases.release import ReleaseStore
 
 PARTS = {
     "lake": "lake",

@@ -3,10 +3,10 @@
 from typing import Any
 
 from flows.releases.retention import size_of
-from shortlist.audit import read_audit
 from shortlist.config import Settings
-from shortlist.release import Release, ReleaseError, ReleaseStore
-from shortlist.release_pins import read_pins
+from shortlist.home.audit import read_audit
+from shortlist.releases.pins import read_pins
+from shortlist.releases.release import Release, ReleaseError, ReleaseStore
 
 
 def overview(settings: Settings) -> list[dict[str, Any]]:

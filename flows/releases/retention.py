@@ -18,11 +18,11 @@ from flows.runtime.configuration import CONFIGS
 from shortlist.config import Config, Settings
 from shortlist.feature_store.packs import PUBLISHED, current_pack_id
 from shortlist.features.pack import PackError
+from shortlist.home.workers import live_workers
 from shortlist.lake.leases import lease_holders
 from shortlist.lake.snapshot import current_manifest
-from shortlist.release import ReleaseStore
-from shortlist.release_pins import read_pins
-from shortlist.workers import live_workers
+from shortlist.releases.pins import read_pins
+from shortlist.releases.release import ReleaseStore
 
 DAY = 86_400
 RETENTION = CONFIGS / "retention.toml"

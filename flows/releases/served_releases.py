@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.datasets.service_log import read_responses
+from shortlist.datasets.service.service_log import read_responses
 
 
 def response_times(folder: Path) -> dict[str, np.ndarray]:

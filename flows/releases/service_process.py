@@ -14,7 +14,7 @@ from typing import Literal
 
 import psutil
 
-from shortlist.client import ServiceError, ShortlistClient
+from shortlist.http.client import ServiceError, ShortlistClient
 
 START_SECONDS = 180
 STOP_SECONDS = 20

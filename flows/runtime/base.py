@@ -11,11 +11,11 @@ import numpy as np
 
 from flows.runtime.configuration import RunConfig
 from models.checkpoint import differences
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
+from shortlist.items.catalogue import Catalogue
 from shortlist.moments import moment_text
-from shortlist.release import Release, ReleaseStore
+from shortlist.releases.release import Release, ReleaseStore
 from shortlist.splits import Windows
 
 TEST_SHARE = 0.5

@@ -10,16 +10,16 @@ from models.index.config import IndexConfig
 from models.ranking.registry import RankerConfig
 from models.ranking.stack import StackConfig
 from models.ranking.value_heads import ValueHeadsConfig
-from models.recommend.new_positions import NewItemsConfig
+from models.recommend.cold_start.new_positions import NewItemsConfig
 from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
 from models.registry import SourceConfig
+from shortlist.behaviour.value import OutcomeName
 from shortlist.clock import HomeClock
 from shortlist.config import Config, ConfigPath, Settings, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.feature_store import home_clock
 from shortlist.splits import MAX_REQUESTS_PER_USER
 from shortlist.ticks import DAILY, HOURLY, tick_length
-from shortlist.value import OutcomeName
 
 
 class FeaturesConfig(Config):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from flows.featurize import quietly
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
 from shortlist.feature_store import current_pack_id
 from shortlist.feature_store.states.frozen import freeze_states
 from shortlist.features.pack import PackError
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
 from shortlist.lake.leases import lease_holders, take_lease
 from shortlist.splits import split_windows

@@ -37,13 +37,13 @@ import pyarrow.parquet as pq
 from flows.runtime.base import Base, find_base
 from flows.runtime.configuration import RunConfig
 from flows.runtime.freezing import STATES, freeze_inputs
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.feature_store.states.frozen import side_home
+from shortlist.files.plain_json import write_json
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
 from shortlist.lake.leases import end_lease, take_lease
-from shortlist.plain_json import write_json
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from shortlist.splits import Windows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flows.runtime.memory import release_memory
 from flows.runtime.progress import skip, timed
 from flows.runtime.runs import Run
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 
 class Steps:

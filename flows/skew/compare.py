@@ -15,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from flows.skew.states import Lag, Logged, pack_lag, states_as_logged
-from models.ranking.features import ranking_features
+from models.ranking.features.compute import ranking_features
+from models.ranking.features.sources import MERGE
 from models.ranking.schema import RankingSchema
-from models.ranking.source_features import MERGE
 from models.recommend.queries import build_queries
-from shortlist.catalogue import Catalogue
 from shortlist.feature_store import FeatureReader
 from shortlist.feature_store.packs import tick_of
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
 
 PLACES = ("popularity_place", "recent_popularity_place")
 TOLERANCE = 1e-5

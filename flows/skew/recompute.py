@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from flows.featurize import quietly
 from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.datasets.service_log import load_posted_events
+from shortlist.datasets.service.service_log import load_posted_events
 from shortlist.feature_store import apply, build_states
 from shortlist.feature_store.states.frozen import side_home
 from shortlist.feature_store.states.snapshots import Snapshots, sql_path

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from shortlist import columns as c
+from shortlist.behaviour.counting import INBOX
 from shortlist.contracts import microseconds
-from shortlist.counting import INBOX
 from shortlist.feature_store import FeatureReader
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.states.snapshots import Snapshots

@@ -8,11 +8,11 @@ import numpy as np
 
 from flows.skew.states import Logged
 from shortlist.config import Settings
-from shortlist.datasets.service_log import read_lines
+from shortlist.datasets.service.service_log import read_lines
 from shortlist.feature_store.states.stamps import NEWEST_EVENT
 from shortlist.features.finalize import schema_hash
 from shortlist.ids import ANONYMOUS
-from shortlist.release import Release, ReleaseError, ReleaseStore
+from shortlist.releases.release import Release, ReleaseError, ReleaseStore
 
 WITHOUT_FEATURES = {"features", "ranking_features"}
 """Stages without which a response has no features to compare."""

@@ -23,21 +23,21 @@ from models.recommend.search import with_search
 from models.search.pairs import SearchPairs
 from models.user_log import UserLog
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
-from shortlist.catalogue_history import COLUMNS, CatalogueHistory
+from shortlist.behaviour.counting import POSTED, known_at
+from shortlist.behaviour.value import EVENT_TYPES as OUTCOME_TYPES
+from shortlist.behaviour.value import Reactions
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, event_codes, microseconds
-from shortlist.counting import POSTED, known_at
 from shortlist.feature_store import FeatureReader
 from shortlist.features.finalize import context_id
 from shortlist.features.pack import FeaturePack, ItemState
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
+from shortlist.items.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.lake import Lake
 from shortlist.lake.snapshot import LakeError
 from shortlist.splits import HORIZON, Requests, Windows, draw_requests
 from shortlist.ticks import newest_tick
-from shortlist.value import EVENT_TYPES as OUTCOME_TYPES
-from shortlist.value import Reactions
 
 BATCH = 256
 """Number of requests ranked together; it limits the memory of the (B, C, F) float32 features."""
@@ -62,7 +62,7 @@ class RunData:
     lake: Lake | None = None
     """The lake at the run's snapshot, for `reviews`; None: there are none."""
     reads_outcomes: bool = False
-    """Whether requests have outcomes (shortlist/value.py), because something reads them."""
+    """Whether requests have outcomes (shortlist/behaviour/value.py): something reads them."""
     drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
     """Cache of `draw_window`: (window, seed, maximum requests per user) -> requests."""
 

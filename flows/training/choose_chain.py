@@ -20,7 +20,7 @@ from models.data import mean_over_users
 from models.ranking.protocol import scores_of
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
-from models.recommend.short_history import FALLBACK
+from models.recommend.cold_start.short_history import FALLBACK
 from shortlist.metrics import bootstrap_mean, paired_difference
 
 MAX_LOSS = 0.005

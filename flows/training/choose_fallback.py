@@ -16,7 +16,7 @@ import numpy as np
 from flows.training.assemble import EvaluationBatch
 from models.queries import Queries
 from models.recommend.chain import Chain
-from models.recommend.short_history import FALLBACK
+from models.recommend.cold_start.short_history import FALLBACK
 from shortlist.features.pack import ItemState
 from shortlist.metrics import ndcg, paired_difference
 

@@ -19,8 +19,8 @@ from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
 from models.training import TrainingOptions
+from shortlist.behaviour.value import amounts_at
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.value import amounts_at
 
 REQUESTS_AT_ONCE = 64
 """Number of requests whose features are computed at once, to bound memory."""

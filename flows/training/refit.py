@@ -21,7 +21,7 @@ from models.ranking.blend import BlendConfig
 from models.ranking.registry import RankerConfig
 from models.ranking.stack import StackConfig
 from models.recommend.chain import ChainConfig
-from models.recommend.new_items import AUDIENCE, CONTENT
+from models.recommend.cold_start.new_items import AUDIENCE, CONTENT
 from models.recommend.rerank.config import vector_source
 from models.registry import SourceConfig
 from shortlist.config import Config

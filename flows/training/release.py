@@ -12,7 +12,7 @@ from typing import Any
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
+from shortlist.home.home_lock import home_lock
 
 
 def train_release(settings: Settings, config: RunConfig) -> tuple[Run, dict[str, Any]]:

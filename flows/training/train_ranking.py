@@ -18,8 +18,8 @@ from flows.training.ranking_data import (
     gather,
     ranker_options,
 )
-from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError, scores_of
+from models.ranking.trees.lambdamart import LambdamartConfig, fit_lambdamart
 from models.recommend.chain import Chain
 from models.training import TrainingOptions
 from shortlist.config import Settings

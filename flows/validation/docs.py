@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 SITE = "local_site"
 """Name of the Data Docs site in Great Expectations."""

@@ -12,14 +12,14 @@ from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
 from shortlist.config import Settings
 from shortlist.datasets.config import DataConfig, InteractionFile
-from shortlist.datasets.locate import SourceFile
-from shortlist.datasets.posted import POSTED
-from shortlist.datasets.readers import open_raw
+from shortlist.datasets.files.locate import SourceFile
+from shortlist.datasets.files.readers import open_raw
+from shortlist.datasets.service.posted import POSTED
 from shortlist.datasets.staging import Stager, complete
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.files.text_files import write_text
+from shortlist.home.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake.engine import connect
 from shortlist.lake.staging import finish_batch, staging
-from shortlist.text_files import write_text
 from shortlist.validation.quarantine import Quarantine, QuarantineError, RowOrigin
 
 

@@ -14,7 +14,6 @@ from monitoring.board.judge import Board, compare_arms
 from monitoring.board.sequential import interval
 from monitoring.traffic.join import DAY, Traffic
 from monitoring.traffic.measures import MEASURES
-from shortlist.audit import write_audit
 from shortlist.config import ConfigError, Settings, load_toml
 from shortlist.experiment import (
     Experiment,
@@ -23,9 +22,10 @@ from shortlist.experiment import (
     running_experiment,
     write_experiment,
 )
-from shortlist.gates import GatesConfig
-from shortlist.promotion import gates_file, promote_release
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.home.audit import write_audit
+from shortlist.releases.gates import GatesConfig
+from shortlist.releases.promotion import gates_file, promote_release
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 REPORTED = (
     "click_through", "taken_rate", "conversion", "revenue_per_user", "watch_seconds",

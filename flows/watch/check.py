@@ -18,8 +18,8 @@ from monitoring.prometheus import metrics_text, write_metrics
 from monitoring.traffic.cuts import overview
 from shortlist.config import Settings
 from shortlist.experiment import running_experiment
-from shortlist.plain_json import finite
-from shortlist.release import Release
+from shortlist.files.plain_json import finite
+from shortlist.releases.release import Release
 
 if TYPE_CHECKING:
     from flows.monitor import MonitoredLists

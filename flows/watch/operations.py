@@ -12,8 +12,8 @@ from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
 from shortlist.feature_store.packs import POINTER
-from shortlist.plain_json import write_json
-from shortlist.release import Release, ReleaseStore
+from shortlist.files.plain_json import write_json
+from shortlist.releases.release import Release, ReleaseStore
 
 SKEW = "skew.json"
 COUNTERS = "counters.json"

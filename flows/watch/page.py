@@ -16,11 +16,11 @@ from monitoring.morning import morning_page, runbook_entries
 from monitoring.traffic.cuts import by
 from monitoring.traffic.join import DAY, Traffic
 from monitoring.traffic.measures import MEASURES
-from shortlist.audit import read_audit
 from shortlist.config import Settings
 from shortlist.experiment import running_experiment
-from shortlist.release import Release
-from shortlist.switches import in_force
+from shortlist.home.audit import read_audit
+from shortlist.home.switches import in_force
+from shortlist.releases.release import Release
 
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 TRENDS = (

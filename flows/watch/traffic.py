@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from monitoring.board.judge import Arms
 from monitoring.traffic.join import Delays, Traffic, join_outcomes
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
-from shortlist.datasets.traffic_log import load_traffic_log
+from shortlist.datasets.service.traffic_log import load_traffic_log
 from shortlist.experiment import NO_EXPERIMENT, Experiment
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
 
 

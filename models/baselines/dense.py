@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
 from models.queries import Candidates, Queries, mask_left_out, top_k
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 """Decays to try on validation. A decay is the weight of an event relative to the next newer one."""

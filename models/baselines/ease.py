@@ -13,9 +13,9 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from models.baselines import dense
 from models.data import TrainingData, Validation
 from models.queries import Candidates, OncePerBatch, Queries
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

@@ -18,9 +18,9 @@ from scipy.sparse import csr_array
 from models.baselines import dense
 from models.data import TrainingData, Validation
 from models.queries import Candidates, OncePerBatch, Queries, best_places, top_k
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

@@ -17,10 +17,10 @@ from pydantic import Field, PositiveFloat
 from models.baselines.dense import at_candidates
 from models.data import TrainingData, Validation
 from models.queries import Candidates, Queries, mask_left_out, top_k
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

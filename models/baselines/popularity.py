@@ -14,10 +14,10 @@ from pydantic import Field
 from models.baselines.dense import at_candidates
 from models.data import TrainingData, Validation
 from models.queries import Candidates, Queries
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.finalize import DAY_BUCKETS
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

@@ -22,11 +22,11 @@ from models.baselines.dense import at_candidates, check_catalogue
 from models.data import TrainingData, Validation
 from models.queries import Candidates, Queries, mask_left_out, newest, top_k
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Config
 from shortlist.features.finalize import MAX_HISTORY
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

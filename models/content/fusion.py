@@ -41,9 +41,9 @@ from models.search.pairs import MAX_PAIRS
 from models.search.query_map import fit_query_map
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError, VectorSource, load_source
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.finalize import MAX_HISTORY
+from shortlist.items.catalogue import Catalogue
 
 MAX_ENCODED = 100_000
 """Maximum number of stored vectors of items that were added after training. Encoding takes

@@ -38,7 +38,7 @@ from models.content.vectors import (
     vectors_of_items,
 )
 from models.training import TrainingOptions, limited_threads
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 log = logging.getLogger("shortlist.content")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.content.text import text_vectors
 from models.training import TrainingOptions, limited_threads
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 MAX_NORM = 1e6
 """Longer vectors are refused: real encoders give lengths of about 1 to 100."""

@@ -16,7 +16,7 @@ from models.data import mean_over_users
 from models.queries import Queries
 from models.ranking.requests import History, Requests
 from models.ranking.schema import RankingSchema, Schema
-from shortlist.value import discounted, value_of
+from shortlist.behaviour.value import discounted, value_of
 
 
 class RankingError(ValueError):
@@ -63,7 +63,7 @@ class RankingData:
     """Histories of the requests; None: no request has one."""
     outcomes: np.ndarray | None = None
     """(R, S) float32: what the user did with each candidate, in the order of NAMES in
-    shortlist/value.py; None: nothing reads it."""
+    shortlist/behaviour/value.py; None: nothing reads it."""
     position: np.ndarray | None = None
     """(R,) int64: position at which the item was shown, from 1; 0 if it wasn't. None: no item was.
     Only training reads it."""

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from models.ranking.blend import ABOUT, Blend, BlendConfig, fit_blend
-from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.neural.fit import fit_neural
 from models.ranking.neural.ranker import NETWORKS, NeuralRanker, NeuralRankerConfig
 from models.ranking.protocol import Ranker, RankingData
 from models.ranking.stack import Stack, StackConfig, fit_stack
+from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.value_heads import ValueHeads, ValueHeadsConfig, fit_value_heads
 from models.training import TrainingOptions
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from models.ranking.cross_features import CROSS
-from models.ranking.history_features import HISTORY
-from models.ranking.repeat_features import REPEAT
-from models.ranking.search_features import SEARCH
-from models.ranking.source_features import MERGE, SOURCE
+from models.ranking.features.cross import CROSS
+from models.ranking.features.histories import HISTORY
+from models.ranking.features.repeats import REPEAT
+from models.ranking.features.searches import SEARCH
+from models.ranking.features.sources import MERGE, SOURCE
 from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
 from shortlist.features.profiles import PLACES
 

@@ -18,12 +18,12 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.neural.fit import fit_neural
 from models.ranking.neural.ranker import NeuralRanker
 from models.ranking.protocol import Ranker, RankingData, RankingError, scores_of
 from models.ranking.requests import Requests
 from models.ranking.schema import Columns
+from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.training import TrainingOptions
 from shortlist.config import Config
 

@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from models.ranking.protocol import RankingError
-from models.ranking.tree_scores import MAX_LEAVES
-from models.ranking.trees import TreeRanker, reproducible
+from models.ranking.trees.base import TreeRanker, reproducible
+from models.ranking.trees.scores import MAX_LEAVES
 from models.training import TrainingOptions
 from shortlist.config import Config
 

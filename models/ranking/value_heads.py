@@ -37,10 +37,10 @@ from models.ranking.head_metrics import (
 from models.ranking.protocol import RankingData, RankingError
 from models.ranking.requests import Requests
 from models.ranking.shown import WeighedLabelsConfig, inverse_propensities, position_bias
-from models.ranking.tree_scores import MAX_LEAVES, TreeScores
-from models.ranking.trees import reproducible, rows_in_batches
+from models.ranking.trees.base import reproducible, rows_in_batches
+from models.ranking.trees.scores import MAX_LEAVES, TreeScores
 from models.training import TrainingOptions
-from shortlist.value import NAMES, OUTCOMES, OutcomeName
+from shortlist.behaviour.value import NAMES, OUTCOMES, OutcomeName
 
 ABOUT = "value.json"
 MIN_POSITIVES = 20

@@ -17,21 +17,22 @@ from pydantic import Field, model_validator
 
 from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
-from models.ranking.features import ranking_features, ranking_schema
+from models.ranking.features.compute import ranking_features, ranking_schema
+from models.ranking.features.sources import reciprocal
 from models.ranking.protocol import Ranker
 from models.ranking.requests import History, Requests
-from models.ranking.source_features import reciprocal
 from models.recommend.business_rules.list_rules import ListRules
-from models.recommend.explain import FILL, RULES
-from models.recommend.fresh_items import FreshItems, new_candidates
-from models.recommend.merge import Shortlist, merge
-from models.recommend.new_items import (
+from models.recommend.cold_start.fresh_items import FreshItems, new_candidates
+from models.recommend.cold_start.new_items import (
     CONTENT,
     NEW,
     NewItems,
     best_of,
 )
-from models.recommend.new_positions import NewItemsConfig, with_new
+from models.recommend.cold_start.new_positions import NewItemsConfig, with_new
+from models.recommend.cold_start.short_history import FALLBACK, with_fallback
+from models.recommend.explaining.explain import FILL, RULES
+from models.recommend.merge import Shortlist, merge
 from models.recommend.rerank.apply import reranker_of
 from models.recommend.rerank.config import (
     CalibrationConfig,
@@ -39,15 +40,14 @@ from models.recommend.rerank.config import (
     RerankConfig,
     with_rerank,
 )
-from models.recommend.short_history import FALLBACK, with_fallback
 from models.recommend.stages import Run, strictly
 from models.recommend.tiers import Ranked, deepened
 from models.search.weights import SearchWeights
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.repeats import repeat_after
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.repeats import repeat_after
+from shortlist.items.catalogue import Catalogue
 
 FILL_DAYS = 7
 """The source FILL (popular items for lists that are too short) counts the events of this many
@@ -69,7 +69,7 @@ class ChainConfig(Config):
     """Re-ranking of the best candidates (docs/reranking.md); None: items are ordered by score."""
     repeats: str = "exclude"
     """Whether consumed items may be shown again: "exclude" (never), "allow", or after a time, such
-    as "after 7 days" (shortlist/repeats.py)."""
+    as "after 7 days" (shortlist/behaviour/repeats.py)."""
     new_items: NewItemsConfig | None = None
     """Positions that are kept for new items; None: none (docs/cold-start.md)."""
     search: SearchWeights = SearchWeights()

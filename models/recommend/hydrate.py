@@ -7,7 +7,7 @@ import numpy as np
 
 from models.queries import Queries
 from models.recommend.stages import Stages
-from shortlist.api import Context
+from shortlist.behaviour.refusals import NO_REFUSALS
 from shortlist.feature_store import FeatureReader, FeatureStoreError
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
@@ -19,7 +19,7 @@ from shortlist.features.finalize import (
     time_features,
 )
 from shortlist.features.searches import NO_SEARCHES
-from shortlist.refusals import NO_REFUSALS
+from shortlist.http.api import Context
 
 log = logging.getLogger("shortlist.recommend")
 

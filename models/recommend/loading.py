@@ -7,12 +7,12 @@ from typing import Any
 from models import registry
 from models.ranking.registry import load_ranker
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.new_items import CONTENT, NewItems
+from models.recommend.cold_start.new_items import CONTENT, NewItems
 from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import schema_hash
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.release import Release, ReleaseError
+from shortlist.items.catalogue import Catalogue
+from shortlist.releases.release import Release, ReleaseError
 
 
 def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:

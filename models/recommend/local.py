@@ -1,12 +1,12 @@
 """Loads a Recommender in this process, so that `shortlist recommend` needs no server."""
 
 from models.recommend.recommender import Recommender
-from shortlist.commands import CommandInbox
+from shortlist.behaviour.shown_items import ShownItems
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock, latest_pack
-from shortlist.release import ReleaseStore
-from shortlist.rule_config import RulesInForce, load_rules
-from shortlist.shown_items import ShownItems
+from shortlist.http.rule_config import RulesInForce, load_rules
+from shortlist.items.commands import CommandInbox
+from shortlist.releases.release import ReleaseStore
 
 
 def local_recommender(release_id: str | None = None) -> Recommender:

@@ -15,8 +15,8 @@ import numpy as np
 
 from models.recommend.tiers import Ranked
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
-from shortlist.cursor import MAX_SHOWN, NO_KEYS, Cursor, item_key
+from shortlist.http.api import RecommendRequest
+from shortlist.http.cursor import MAX_SHOWN, NO_KEYS, Cursor, item_key
 
 MAX_AGE = c.MICROSECONDS_PER_HOUR
 """Maximum age in microseconds of a list that is continued as of its first page. The online store

@@ -7,9 +7,9 @@ import numpy as np
 
 from models.queries import Queries
 from models.recommend.rules import seen_items
-from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import RequestRows, finalize_context, finalize_user
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
 
 
 def build_queries(

@@ -15,8 +15,8 @@ from models.queries import Queries
 from models.recommend.business_rules.compiled import CompiledRules
 from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.chain import Chain
-from models.recommend.explain import Wording
-from models.recommend.exploration import Exploration, explored
+from models.recommend.explaining.explain import Wording
+from models.recommend.exploring.exploration import Exploration, explored
 from models.recommend.hydrate import context_of, hydrate
 from models.recommend.loading import load_chain
 from models.recommend.pages import Page, without
@@ -28,8 +28,7 @@ from models.recommend.slate import SearchSlate, Slate, rules_version
 from models.recommend.stages import StageHealth, Stages
 from models.recommend.view import View
 from models.search.text_index import TextIndexes
-from shortlist.api import Item, RecommendRequest, SearchRequest, SimilarRequest
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.shown_items import ShownItems
 from shortlist.columns import MICROSECONDS_PER_DAY, PAD_IDX
 from shortlist.feature_store import FeatureReader
 from shortlist.features.finalize import (
@@ -37,10 +36,11 @@ from shortlist.features.finalize import (
 )
 from shortlist.features.pack import FeaturePack, ItemState
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.http.api import Item, RecommendRequest, SearchRequest, SimilarRequest
+from shortlist.http.rule_config import RuleSet, RulesInForce
 from shortlist.ids import ANONYMOUS
-from shortlist.release import Release
-from shortlist.rule_config import RuleSet, RulesInForce
-from shortlist.shown_items import ShownItems
+from shortlist.items.catalogue import Catalogue
+from shortlist.releases.release import Release
 
 
 class UnknownItemError(ValueError):

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from shortlist import columns as c
-from shortlist.api import Filters
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.repeats import too_soon
 from shortlist.contracts import microseconds
-from shortlist.repeats import too_soon
+from shortlist.http.api import Filters
+from shortlist.items.catalogue import Catalogue
 
 RULES_VERSION = "1"
 """Version of these rules; increase it when a rule changes.

@@ -15,10 +15,10 @@ import numpy as np
 
 from models.content.fusion import ContentModel
 from models.queries import Candidates, Queries
-from models.ranking.source_features import reciprocal
+from models.ranking.features.sources import reciprocal
 from models.recommend.chain import Chain
+from models.recommend.cold_start.new_items import CONTENT, best_of
 from models.recommend.merge import Shortlist, merge
-from models.recommend.new_items import CONTENT, best_of
 from models.recommend.stages import Run, strictly
 from models.search.text_index import TextIndex
 from models.search.weights import SearchWeights

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.recommend.business_rules.compiled import CompiledRules
 from models.recommend.rules import RULES_VERSION
-from shortlist.api import Item
+from shortlist.http.api import Item
 
 
 @dataclass(frozen=True)

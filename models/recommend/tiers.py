@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.queries import Queries
-from models.recommend.explain import FILL
+from models.recommend.explaining.explain import FILL
 from models.recommend.merge import merge
 from models.recommend.stages import Run
 from shortlist.features.pack import ItemState

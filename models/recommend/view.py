@@ -12,18 +12,18 @@ from models.baselines.item_knn import ItemKNN
 from models.queries import Candidates, Queries
 from models.recommend.business_rules.compiled import RuleCompiler
 from models.recommend.chain import Chain, Ranked
-from models.recommend.explain import EXPLORE, Descriptions, Explainer, Wording
+from models.recommend.cold_start.new_items import CONTENT
+from models.recommend.explaining.explain import EXPLORE, Descriptions, Explainer, Wording
 from models.recommend.loading import over_catalogue
-from models.recommend.new_items import CONTENT
 from models.recommend.pages import ItemKeys
 from models.recommend.search import Found
 from models.recommend.stages import Run, strictly
 from models.search.text_index import plain_words
 from models.vector_source import VectorSource
-from shortlist.api import Item
-from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
 from shortlist.features.pack import FeaturePack, ItemState
+from shortlist.http.api import Item
+from shortlist.items.catalogue import Catalogue
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
 """Sources that answer requests for similar items (`/similar`), tried in this order until there are

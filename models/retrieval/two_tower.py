@@ -40,7 +40,6 @@ from models.retrieval.requests import (
 from models.sampling import MixedNegatives
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource, load_source
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
@@ -48,6 +47,7 @@ from shortlist.features.finalize import (
     MAX_HISTORY,
     USER_TARGET_FEATURES,
 )
+from shortlist.items.catalogue import Catalogue
 
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
 """Columns of the context features that the query tower reads: those of the request's time.

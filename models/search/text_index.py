@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.queries import Candidates
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 ACCENTS = re.compile("[\u0300-\u036f]")
 """Combining marks of Latin, Greek and Cyrillic letters."""

@@ -18,8 +18,8 @@ from models.sequence.sasrec import SasrecConfig, SasrecEncoder
 from models.sequence.simple import AverageConfig, AverageEncoder, GruConfig, GruEncoder
 from models.training import OptimiserConfig, TrainingHistory, TrainingOptions, train
 from models.vector_source import SourceError, VectorSource, exact_ndcg, load_source
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
+from shortlist.items.catalogue import Catalogue
 
 ARCHITECTURES: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEncoder]]] = {
     "sasrec": (SasrecConfig, SasrecEncoder),

@@ -22,7 +22,7 @@ from monitoring.traffic.join import DAY, HOUR, Traffic
 from monitoring.traffic.measures import MEASURES
 from monitoring.traffic.operation import OPERATION
 from monitoring.traffic.whole import WHOLE_MEASURES
-from shortlist.plain_json import finite
+from shortlist.files.plain_json import finite
 
 Measured = Callable[[Guardrail, int], Estimate]
 """Returns the figure of a guardrail in the n-th window before; 0 is the current one."""

@@ -2,8 +2,8 @@
 
 The log has the propensity of an item given the items at the positions before it. The estimators
 need the probability that the item is at position i whatever is shown around it. Both exploration
-types of models/recommend/exploration.py are told apart by the log itself: epsilon-greedy gives all
-items of the list the same propensity.
+types of models/recommend/exploring/exploration.py are told apart by the log itself: epsilon-greedy
+gives all items of the list the same propensity.
 
 - Epsilon-greedy: an item of the list is at its own position or not shown. A random item is at each
   position with probability share / (allowed items outside the list).

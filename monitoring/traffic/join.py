@@ -17,8 +17,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.config import Config
+from shortlist.items.catalogue import Catalogue
 from shortlist.splits import LIGHT_HISTORY
 
 HOUR, DAY = c.MICROSECONDS_PER_HOUR, c.MICROSECONDS_PER_DAY
@@ -98,7 +98,7 @@ def join_outcomes(
     """Join requests and shown items with the events of the contract INTERACTIONS.
 
     Args:
-        requests, shown: see shortlist/datasets/traffic_log.py.
+        requests, shown: see shortlist/datasets/service/traffic_log.py.
         until: microseconds; later events are ignored.
     """
     delays = delays or Delays()

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from services.console.deployment import Running
 from services.console.releases import abouts, limits, releases
 from services.console.render import is_own_form, page, problem
-from shortlist.api import Event, EventsRequest
-from shortlist.home_lock import HomeLocked
-from shortlist.promotion import promote_release, roll_back_release
-from shortlist.release import ReleaseError
+from shortlist.home.home_lock import HomeLocked
+from shortlist.http.api import Event, EventsRequest
+from shortlist.releases.promotion import promote_release, roll_back_release
+from shortlist.releases.release import ReleaseError
 
 MIN_REASON = 5
 FOREIGN = (

@@ -22,7 +22,7 @@ from services.console.render import STATIC, page, problem
 from services.console.served_log import recent
 from services.console.why import add_contributions, largest_of, why
 from shortlist.features.pack import PackError
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 REQUESTS_PAGE = 25
 MEDIA = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

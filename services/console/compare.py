@@ -48,7 +48,7 @@ def listed(running: Deployment, side: str, options: Options, *, at: int) -> tupl
     Raises:
         OptionError: there is no such arm or source.
     """
-    from models.recommend.inspection import inspect
+    from models.recommend.explaining.inspection import inspect
 
     kind, _, name = side.partition(":")
     variant = "" if kind == "source" else side

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Depends
 
-from shortlist.api import EventsRequest, EventsResponse, Readiness
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
 from shortlist.experiment import Experiment
-from shortlist.rule_config import RulesInForce
+from shortlist.http.api import EventsRequest, EventsResponse, Readiness
+from shortlist.http.rule_config import RulesInForce
 
 if TYPE_CHECKING:
-    from services.serving import Serving
+    from services.release.serving import Serving
 
 
 class Deployment(Protocol):

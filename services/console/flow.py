@@ -6,9 +6,9 @@ from typing import Any
 from services.console.charts import quantile
 from services.console.home import RESPONSES, pages_url
 from services.console.served_log import recent
-from shortlist.commands import CommandError
 from shortlist.config import Settings
-from shortlist.datasets.item_commands import num_pending
+from shortlist.datasets.service.item_commands import num_pending
+from shortlist.items.commands import CommandError
 from shortlist.lake.snapshot import LakeError, current_manifest
 from shortlist.validation.quarantine import Quarantine
 

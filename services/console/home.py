@@ -14,14 +14,14 @@ from typing import Any
 from services.console.charts import quantile
 from services.console.deployment import Deployment
 from services.console.served_log import recent
-from shortlist.alarms import AlarmError, read_alarms
-from shortlist.audit import read_audit
 from shortlist.config import ConfigError, Settings
-from shortlist.home_lock import held_locks
+from shortlist.home.alarms import AlarmError, read_alarms
+from shortlist.home.audit import read_audit
+from shortlist.home.home_lock import held_locks
+from shortlist.home.switches import in_force
+from shortlist.home.workers import live_workers
 from shortlist.lake.snapshot import LakeError, current_manifest
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.switches import in_force
-from shortlist.workers import live_workers
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 RESPONSES = 1_000
 """Number of newest responses that the figures are about."""

@@ -10,8 +10,8 @@ import numpy as np
 from services.console.deployment import Deployment
 from services.console.person import web_image
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
-from shortlist.rule_config import RuleSet
+from shortlist.http.api import RecommendRequest
+from shortlist.http.rule_config import RuleSet
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender
@@ -145,7 +145,7 @@ def exposure(item_id: str, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def has_vector(recommender: "Recommender", idx: int) -> bool | None:
     """Return whether the content source has a vector of the item; None without such a source."""
-    from models.recommend.new_items import CONTENT
+    from models.recommend.cold_start.new_items import CONTENT
 
     chain = recommender.chain
     if CONTENT not in chain.sources:
@@ -171,7 +171,7 @@ def reasons_not(recommender: "Recommender", rules: RuleSet, idx: int, *, at: int
 
 def standing(recommender: "Recommender", idx: int, user_id: str, *, at: int) -> Standing:
     """Return where an item stands for a person, and why it isn't higher."""
-    from models.recommend.inspection import inspect
+    from models.recommend.explaining.inspection import inspect
 
     recommender = recommender.aside()
     request = RecommendRequest(user_id=user_id, k=10)

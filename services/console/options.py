@@ -8,7 +8,7 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from services.console.deployment import Deployment
-from shortlist.api import Context, Filters, RecommendRequest
+from shortlist.http.api import Context, Filters, RecommendRequest
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender

@@ -17,7 +17,7 @@ from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
 
 if TYPE_CHECKING:
-    from models.recommend.inspection import Inspection, Past
+    from models.recommend.explaining.inspection import Inspection, Past
     from models.recommend.recommender import Recommender
     from models.recommend.slate import Slate
 
@@ -78,7 +78,7 @@ def explained(
     recommender: "Recommender", options: Options, *, at: int
 ) -> tuple[Explained, "list[Past]"]:
     """Answer the request, and return the list with its explanation, and the user's history."""
-    from models.recommend.inspection import history_of, inspect
+    from models.recommend.explaining.inspection import history_of, inspect
 
     recommender = with_diversity(recommender, options)
     slate = recommender.recommend(options.request, at=at)
@@ -142,7 +142,7 @@ def add_shares(recommender: "Recommender", explained: Explained) -> bool:
     """Add the features with the largest contributions to each row; return False if the ranker has
     none. The first call in a process imports LightGBM.
     """
-    from models.ranking.contributions import contributions
+    from models.ranking.trees.contributions import contributions
 
     names = recommender.chain.schema.names
     x = np.array(explained.slate.features, dtype=np.float32)

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shortlist.audit import read_audit
 from shortlist.config import ConfigError, Settings, load_toml
-from shortlist.gates import GatesConfig
-from shortlist.promotion import gates_file, judge
-from shortlist.release import MANIFEST, Release, ReleaseError, ReleaseStore
+from shortlist.home.audit import read_audit
+from shortlist.releases.gates import GatesConfig
+from shortlist.releases.promotion import gates_file, judge
+from shortlist.releases.release import MANIFEST, Release, ReleaseError, ReleaseStore
 
 PAGE = 20
 DIFFERENT = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from shortlist.datasets.log_archive import parse_line, read_archive
+from shortlist.datasets.service.log_archive import parse_line, read_archive
 
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 TAIL_BYTES = 12_000_000

@@ -46,7 +46,7 @@ def add_contributions(running: Deployment, answer: dict[str, Any]) -> None:
 
     The first call in a process imports LightGBM.
     """
-    from models.ranking.contributions import contributions
+    from models.ranking.trees.contributions import contributions
 
     items, recommender = answer["items"], running.serving.recommender
     if recommender.release_id != answer["release_id"] or not all(one["features"] for one in items):

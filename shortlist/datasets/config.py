@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shortlist import columns as c
+from shortlist.behaviour.counting import ListRules
+from shortlist.behaviour.repeats import repeat_after
 from shortlist.config import Config, ConfigPath, beside_file
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
-from shortlist.counting import ListRules
 from shortlist.moments import TIME_UNITS
-from shortlist.repeats import repeat_after
 
 Format = Literal["csv", "jsonl", "parquet"]
 Decimal = Literal[".", ","]
@@ -376,7 +376,7 @@ class DataConfig(Config):
 
     @property
     def lists(self) -> ListRules:
-        """The rules of counting events (shortlist/counting.py) that follow from these settings."""
+        """Rules of counting events (shortlist/behaviour/counting.py) that these settings give."""
         return ListRules(
             once=self.repeat_after is None,
             low_rating=self.low_rating,

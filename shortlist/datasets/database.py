@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shortlist.datasets.config import DatabaseConfig, DatabaseItems, DatabaseTable, DatabaseUsers
 from shortlist.datasets.errors import DatasetError, SourceUnavailable
-from shortlist.datasets.locate import SourceFile
-from shortlist.datasets.mapping import items_sql, users_sql
-from shortlist.datasets.readers import open_raw
+from shortlist.datasets.files.locate import SourceFile
+from shortlist.datasets.files.mapping import items_sql, users_sql
+from shortlist.datasets.files.readers import open_raw
 from shortlist.datasets.staging import Stager
 
 

@@ -6,14 +6,14 @@ from types import MappingProxyType
 from typing import Any
 
 from shortlist.config import Settings
-from shortlist.datasets.amazon import amazon_files
 from shortlist.datasets.config import MOVIELENS, DataConfig
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.grouplens import grouplens_files
-from shortlist.datasets.item_commands import stage_commands
-from shortlist.datasets.movielens import stage_movielens_100k
-from shortlist.datasets.sequences import stage_sequences
-from shortlist.datasets.service_log import stage_service
+from shortlist.datasets.public.amazon import amazon_files
+from shortlist.datasets.public.grouplens import grouplens_files
+from shortlist.datasets.public.movielens import stage_movielens_100k
+from shortlist.datasets.public.sequences import stage_sequences
+from shortlist.datasets.service.item_commands import stage_commands
+from shortlist.datasets.service.service_log import stage_service
 from shortlist.datasets.staging import Stager, complete, stage_files
 from shortlist.lake.engine import connect
 from shortlist.lake.staging import StagedBatch, finish_batch, staging

@@ -26,10 +26,10 @@ from shortlist.datasets.config import (
     UserFile,
 )
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.locate import SourceFile, locate
-from shortlist.datasets.mapping import items_sql, staged_events_sql, users_sql
-from shortlist.datasets.prepare import prepared
-from shortlist.datasets.readers import Raw, collect_rejects, open_raw
+from shortlist.datasets.files.locate import SourceFile, locate
+from shortlist.datasets.files.mapping import items_sql, staged_events_sql, users_sql
+from shortlist.datasets.files.prepare import prepared
+from shortlist.datasets.files.readers import Raw, collect_rejects, open_raw
 from shortlist.lake.engine import quoted
 from shortlist.lake.snapshot import current_manifest
 from shortlist.lake.staging import SCHEMAS, StagedBatch, Staging

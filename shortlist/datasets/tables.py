@@ -9,8 +9,8 @@ from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS, check
 from shortlist.datasets.batch import Batch
 from shortlist.datasets.config import InteractionFile
-from shortlist.datasets.locate import SourceFile
-from shortlist.datasets.readers import open_raw
+from shortlist.datasets.files.locate import SourceFile
+from shortlist.datasets.files.readers import open_raw
 from shortlist.datasets.staging import Stager
 from shortlist.lake.engine import parquet
 

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
@@ -30,9 +29,10 @@ from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features.finalize import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
 from shortlist.features.pack import LISTS, FeaturePack, PackError, items_path, pending_in
-from shortlist.item_changes import with_changes
-from shortlist.parquet_files import read_parquet
-from shortlist.plain_json import write_json
+from shortlist.files.parquet_files import read_parquet
+from shortlist.files.plain_json import write_json
+from shortlist.items.commands import CommandInbox
+from shortlist.items.item_changes import with_changes
 from shortlist.ticks import DAILY, last_day, newest_tick
 
 POINTER = "current.json"

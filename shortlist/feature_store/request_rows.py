@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shortlist.behaviour.refusals import NO_REFUSALS, USER_REFUSALS, Refusals
 from shortlist.features.event_groups import USER_GROUP_STATE, empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
@@ -22,7 +23,6 @@ from shortlist.features.finalize import (
     time_features,
 )
 from shortlist.features.searches import NO_SEARCHES, USER_SEARCHES, Searches
-from shortlist.refusals import NO_REFUSALS, USER_REFUSALS, Refusals
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
 NO_VALUES = np.zeros(0, dtype=np.float64)

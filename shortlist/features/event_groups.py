@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shortlist.counting import HALF_LIFE
+from shortlist.behaviour.counting import HALF_LIFE
 
 EVENT_GROUPS: dict[str, tuple[str, ...]] = {
     "impressions": ("impression",),

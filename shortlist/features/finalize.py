@@ -17,9 +17,17 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from shortlist.behaviour.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
+from shortlist.behaviour.refusals import (
+    MAX_REFUSED,
+    RATED,
+    REFUSING,
+    TAKING_BACK,
+    USER_REFUSALS,
+    Refusals,
+)
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from shortlist.contracts import EVENT_TYPES
-from shortlist.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
 from shortlist.features.event_groups import (
     EVENT_GROUPS,
     ITEM_GROUP_FEATURES,
@@ -38,7 +46,6 @@ from shortlist.features.searches import (
     Searches,
     user_search_features,
 )
-from shortlist.refusals import MAX_REFUSED, RATED, REFUSING, TAKING_BACK, USER_REFUSALS, Refusals
 
 DAY_BUCKETS = 30
 """Length of an item's list of daily counts, newest day last."""

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.commands import Command
 from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, finalize_items, schema_hash
-from shortlist.item_changes import with_changes
-from shortlist.parquet_files import read_parquet
+from shortlist.files.parquet_files import read_parquet
+from shortlist.items.commands import Command
+from shortlist.items.item_changes import with_changes
 from shortlist.vocab import Vocab
 
 LISTS = {
@@ -90,7 +90,7 @@ class FeaturePack:
     items: pa.Table | None = None
     """The lake's whole catalogue when the pack was published (ITEMS contract); None if not kept."""
     commands: int = 0
-    """Number of the last command (shortlist/commands.py) that the catalogue contains."""
+    """Number of the last command (shortlist/items/commands.py) that the catalogue contains."""
 
     @cached_property
     def items_hash(self) -> str:

@@ -2,7 +2,7 @@
 
 The state holds the newest MAX_SEARCHES queries with their times, and the total number of searches.
 If the log has no searches, the features are constant. Features that match queries with items are in
-models/ranking/search_features.py.
+models/ranking/features/searches.py.
 
 Shapes: B requests.
 """

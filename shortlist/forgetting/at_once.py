@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
+from shortlist.behaviour.shown_items import ShownItems
 from shortlist.config import Settings
 from shortlist.feature_store.online.keys import entity_keys
 from shortlist.feature_store.online.tables import WAIT_SECONDS, quoted
@@ -17,7 +18,6 @@ from shortlist.feature_store.online.tail import Tail
 from shortlist.feature_store.store import ONLINE_STORE, ONLINE_VIEWS, project_of
 from shortlist.forgetting.register import Register
 from shortlist.forgetting.requests import ForgetInbox
-from shortlist.shown_items import ShownItems
 
 log = logging.getLogger("shortlist.forgetting")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.datasets.service_log import read_lines
+from shortlist.datasets.service.service_log import read_lines
+from shortlist.files.plain_json import write_json
 from shortlist.forgetting.formats import erase_parquet
 from shortlist.forgetting.from_lake import drop_old_snapshots, remove_from_lake
 from shortlist.forgetting.hashed_users import hash_release, releases_with_ids, restore_releases
@@ -28,7 +29,6 @@ from shortlist.forgetting.places import (
 from shortlist.forgetting.register import Register
 from shortlist.forgetting.requests import ForgetInbox, ForgetRequest
 from shortlist.lake import Lake
-from shortlist.plain_json import write_json
 
 
 def forget_in_lake(settings: Settings) -> int:

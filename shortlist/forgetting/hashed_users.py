@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from shortlist import columns as c
 from shortlist.forgetting.keys import HomeKeyError, home_key, ids_of, user_hash
 from shortlist.lake.snapshot import write_whole
-from shortlist.release import MANIFEST, rewritten_manifest
+from shortlist.releases.release import MANIFEST, rewritten_manifest
 
 REFERENCE = Path("reference") / "serving_log.parquet"
 

@@ -7,8 +7,8 @@ keyed hash. Requests have numbers separate from those of item changes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
+from shortlist.items.commands import CommandInbox
 
 TABLE = (
     "CREATE TABLE IF NOT EXISTS forgets (number INTEGER PRIMARY KEY, received_at INTEGER NOT NULL,"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 LEASE_DAYS = 7
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.durable import flush
+from shortlist.files.durable import flush
 from shortlist.lake.leases import leased_versions
 
 Granularity = Literal["day", "month", "year"]

@@ -5,7 +5,7 @@ run's TOML and in the suites of Great Expectations. The service reads the file, 
 event, or a posted change of an item, that the next refresh would quarantine.
 
 Missing and invalid ids, unknown event types, implausible times and negative prices are not among
-these rules. The request schemas (`shortlist.api.Event` and `ItemChange`) always refuse them.
+these rules. The request schemas (`shortlist.http.api.Event` and `ItemChange`) always refuse them.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist import columns as c
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 from shortlist.validation.checks import within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.interaction_rules import interaction_rules
@@ -33,8 +33,8 @@ CHECKED = (
     "text.length",
     "query.length",
 )
-"""Rules for which the service has Python code (services/event_limits.py). It takes their limits
-from the run's TOML. Rules that users changed in other ways are checked with SQL.
+"""Rules for which the service has Python code (services/events/event_limits.py). It takes their
+limits from the run's TOML. Rules that users changed in other ways are checked with SQL.
 """
 NEEDS_BATCH = (
     "operation.known",

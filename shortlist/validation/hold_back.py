@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, TIMESTAMP, sort_by_time
+from shortlist.files.plain_json import write_json
 from shortlist.lake.engine import quoted
 from shortlist.lake.snapshot import write_whole
-from shortlist.plain_json import write_json
 from shortlist.validation.config import ValidationFailed
 from shortlist.validation.sorting import Sorting
 

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
+from shortlist.files.plain_json import write_json
 from shortlist.lake.engine import parquet, quoted
 from shortlist.lake.snapshot import write_whole
 from shortlist.lake.staging import PART_BITS, REJECTED, staged_events
-from shortlist.plain_json import write_json
 from shortlist.validation.rules import SCHEMAS
 from shortlist.validation.sorting import Sorting
 

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
+from shortlist.behaviour.counting import INBOX, POSTED
 from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS
-from shortlist.counting import INBOX, POSTED
 from shortlist.forgetting.register import Register
 from shortlist.lake.engine import columns_of, name, parquet, quoted
 from shortlist.lake.snapshot import Manifest, current_folder

@@ -13,9 +13,9 @@ from benchmarks.ranking_lists import methods
 from benchmarks.ranking_lists.data import make_lists
 from benchmarks.ranking_lists.figures import interval, values_of
 from benchmarks.ranking_lists.log import FILE, read_log
-from models.ranking.gbdt import LambdamartConfig
 from models.ranking.neural.deepfm import DeepfmConfig
 from models.ranking.stack import StackConfig
+from models.ranking.trees.lambdamart import LambdamartConfig
 from models.training import OptimiserConfig
 from shortlist.datasets import DatasetError
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.refit_days import compare, train_and_judge_days
 from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import ANY_GATES
 from tests.examples import endurance
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.guess import guess, write_toml
+from cli.guessing.guess import guess, write_toml
 from cli.main import app
 from flows.runtime.configuration import load_run_config
 from shortlist.datasets import DatasetError

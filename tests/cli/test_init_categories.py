@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.guess import OpenQuestion
+from cli.guessing.guess import OpenQuestion
 from shortlist.datasets import DatasetError
 from tests.cli.test_init_forms import HEAD, look, take
 

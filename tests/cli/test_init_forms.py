@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.guess import guess
+from cli.guessing.guess import guess
 from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError

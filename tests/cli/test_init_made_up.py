@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.guess import OpenQuestion
+from cli.guessing.guess import OpenQuestion
 from tests.cli.test_init_forms import look, take
 from tests.cli.test_init_refused import noted
 

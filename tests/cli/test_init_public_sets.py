@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.guess import OpenQuestion, guess
+from cli.guessing.guess import OpenQuestion, guess
 from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 from shortlist.datasets import stage_source

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cli.guess import OpenQuestion
+from cli.guessing.guess import OpenQuestion
 from shortlist.datasets import DatasetError
+from shortlist.datasets.files.json_keys import json_path, lists_of
+from shortlist.datasets.files.locate import SourceFile, locate
 from shortlist.datasets.guess.encoding import guess_encoding
-from shortlist.datasets.json_keys import json_path, lists_of
-from shortlist.datasets.locate import SourceFile, locate
 from tests.cli.test_init_forms import look, take
 
 HEAD = b"user,item,time,text"

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cli.guess import OpenQuestion, guess, write_toml
+from cli.guessing.guess import OpenQuestion, guess, write_toml
 from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist.config import Settings
 from shortlist.datasets import stage_source

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cli.guess import OpenQuestion
+from cli.guessing.guess import OpenQuestion
 from shortlist.datasets.config import InteractionFile
 from tests.cli.test_init_forms import look, take
 from tests.cli.test_init_refused import noted

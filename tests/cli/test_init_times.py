@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.guess import guess
+from cli.guessing.guess import guess
 from shortlist.datasets import DatasetError
 from tests.cli.test_init_forms import take
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import about, publish
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from shortlist.behaviour.refusals import USER_REFUSALS
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
@@ -20,7 +21,6 @@ from shortlist.features.finalize import (
     RequestRows,
 )
 from shortlist.features.searches import USER_SEARCHES
-from shortlist.refusals import USER_REFUSALS
 from tests.shortlist.states import asof
 
 START = 10_000 * DAY

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shortlist.behaviour.refusals import USER_REFUSALS
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, open_store, repo_config
 from shortlist.features.event_groups import ITEM_GROUP_STATE, USER_GROUP_STATE
@@ -24,7 +25,6 @@ from shortlist.features.finalize import (
 )
 from shortlist.features.searches import USER_SEARCHES
 from shortlist.features.state_descriptions import MEANINGS
-from shortlist.refusals import USER_REFUSALS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from flows.featurize import featurize
 from models.recommend.hydrate import empty_rows
-from services.event_log import EventLog, excluded_by
+from services.events.event_log import EventLog, excluded_by
+from shortlist.behaviour.counting import ListRules
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS
-from shortlist.counting import ListRules
 from shortlist.datasets import DataConfig, stage_source
-from shortlist.datasets.posted import excluded_ids
-from shortlist.datasets.service_log import load_posted_events
+from shortlist.datasets.service.posted import excluded_ids
+from shortlist.datasets.service.service_log import load_posted_events
 from shortlist.feature_store import OnlineReader, build_states
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
@@ -199,7 +199,7 @@ def test_a_condition_that_cannot_be_evaluated_keeps_no_event_out(tmp_path: Path,
 
 def test_a_threshold_makes_likes_of_ratings_alone() -> None:
     """A like is derived only from ratings with a value of at least the threshold."""
-    from shortlist.counting import with_like
+    from shortlist.behaviour.counting import with_like
 
     def types(**event: Any) -> list[str]:
         return [row["event_type"] for row in with_like({"event_id": "e"} | event, 4.0)]

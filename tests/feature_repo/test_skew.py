@@ -12,10 +12,9 @@ from flows.featurize import featurize
 from flows.skew.compare import Comparison, comparable, compare, merged
 from flows.skew.states import Lag, Logged
 from flows.skew.verdict import Limits, SkewFailed, judge
-from models.ranking.features import ranking_features, ranking_schema
+from models.ranking.features.compute import ranking_features, ranking_schema
 from models.recommend.queries import build_queries
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
@@ -32,6 +31,7 @@ from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.features.searches import Searches
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
 
 START = 19_000 * DAY

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.featurize import featurize, featurize_flow
-from services.event_log import EventLog
+from services.events.event_log import EventLog
 from shortlist.clock import HomeClock
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR

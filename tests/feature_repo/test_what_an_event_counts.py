@@ -1,4 +1,4 @@
-"""The rules of shortlist/counting.py (which events count, and from when) agree in all paths.
+"""The rules of shortlist/behaviour/counting.py (which events count, and when) agree in all paths.
 
 Batch SQL, base row plus tail, and training are compared on random streams of events.
 """
@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from flows.training.assemble import RunData, training_data
 from models.recommend.hydrate import empty_rows
 from models.retrieval.requests import RequestExamples
+from shortlist.behaviour.counting import ListRules
+from shortlist.behaviour.refusals import refuses
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import ITEMS, USERS
-from shortlist.counting import ListRules
 from shortlist.feature_store import Tail, build_states
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
@@ -29,7 +30,6 @@ from shortlist.features.finalize import (
 )
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.lake import Lake
-from shortlist.refusals import refuses
 from shortlist.splits import split_windows
 from tests.examples import examples
 from tests.feature_repo.posted import (

@@ -21,7 +21,7 @@ from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000

@@ -13,10 +13,10 @@ import pytest
 from flows.promote import promote
 from flows.releases.acknowledge import wait_for_workers
 from flows.rollback import roll_back
-from shortlist.audit import read_audit
 from shortlist.config import Settings
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.workers import Heartbeat, Refused, live_workers
+from shortlist.home.audit import read_audit
+from shortlist.home.workers import Heartbeat, Refused, live_workers
+from shortlist.releases.release import ReleaseError, ReleaseStore
 from tests.flows.conftest import about, publish
 
 ME = f"{socket.gethostname()}:{os.getpid()}"

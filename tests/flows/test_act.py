@@ -8,7 +8,6 @@ from flows.act import act
 from flows.acting.alarms import AlarmError, acknowledge, read_alarms, silence
 from flows.watch.canary import start_experiment, stop_experiment
 from monitoring.board.judge import Board, Decision, Result
-from shortlist.audit import read_audit
 from shortlist.config import ConfigError, Settings
 from shortlist.experiment import (
     ExperimentConfig,
@@ -16,9 +15,10 @@ from shortlist.experiment import (
     past_experiments,
     running_experiment,
 )
-from shortlist.promotion import hold_gates
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.switches import end_switch, in_force, sources_off, switch_file
+from shortlist.home.audit import read_audit
+from shortlist.home.switches import end_switch, in_force, sources_off, switch_file
+from shortlist.releases.promotion import hold_gates
+from shortlist.releases.release import ReleaseError, ReleaseStore
 from tests.flows.conftest import about, publish
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

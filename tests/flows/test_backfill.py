@@ -10,9 +10,9 @@ from flows.backfill import backfill_flow, limits_of_a_range, range_of
 from flows.refresh import refresh
 from flows.runtime.configuration import load_run_config
 from flows.validate import ValidateConfig, validate_batch
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, DatasetError, stage_source
+from shortlist.items.commands import CommandInbox
 from shortlist.lake import Lake
 from shortlist.lake.snapshot import current_manifest
 from shortlist.moments import moment_text

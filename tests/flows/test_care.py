@@ -13,13 +13,13 @@ from flows.forget import forget
 from flows.operations import caretaker
 from flows.operations.caretaker import can_serve, carry_out, follow
 from flows.refresh import refresh
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
-from shortlist.datasets.item_commands import num_pending
+from shortlist.datasets.service.item_commands import num_pending
 from shortlist.feature_store import latest_pack
 from shortlist.forgetting.requests import ForgetInbox
-from shortlist.home_lock import HomeLocked, home_lock
+from shortlist.home.home_lock import HomeLocked, home_lock
+from shortlist.items.commands import CommandInbox
 from shortlist.lake import Lake
 from shortlist.lake.compaction import compact_lake
 from tests.flows.conftest import DAY, LAKE_START, write_lake

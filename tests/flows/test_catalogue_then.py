@@ -14,7 +14,7 @@ from flows.training.ranking_data import assemble_ranking, gather
 from flows.training.windows import read_windows
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
-from models.recommend.explain import Wording
+from models.recommend.explaining.explain import Wording
 from models.recommend.view import View
 from shortlist.feature_store import FeatureStoreError, read_pack
 from tests.flows.conftest import DAY, START, House, event, item

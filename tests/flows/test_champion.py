@@ -15,7 +15,7 @@ from flows.training.refit import Recipe
 from flows.training.windows import read_windows
 from models.recommend.loading import load_chain
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import WORLD_TOML, shortlist, write_world
 
 GOOD = """{{ kind = "item_knn"{knn} }}, {{ kind = "ials" }}, {{ kind = "recent_popularity" }}"""

@@ -15,16 +15,16 @@ from flows.watch.traffic import arms_of
 from monitoring.board.config import GuardrailFile
 from monitoring.board.judge import Board, judge_board
 from monitoring.traffic.join import DAY
-from shortlist.audit import read_audit
-from shortlist.catalogue import Catalogue
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
-from shortlist.datasets.traffic_log import load_traffic_log
+from shortlist.datasets.service.traffic_log import load_traffic_log
 from shortlist.experiment import ExperimentConfig, past_experiments, running_experiment
+from shortlist.home.audit import read_audit
+from shortlist.home.switches import end_switch, switch_on
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake import Lake
-from shortlist.promotion import hold_gates
-from shortlist.release import ReleaseStore
-from shortlist.switches import end_switch, switch_on
+from shortlist.releases.promotion import hold_gates
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import HOUR, LAKE_START, about, publish, write_lake
 from tests.monitoring.test_board import board, row, traffic
 from tests.monitoring.test_traffic import START

@@ -7,11 +7,11 @@ import pytest
 from flows.refresh import carry_out_commands, refresh
 from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist import columns as c
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
-from shortlist.datasets.item_commands import num_pending
+from shortlist.datasets.service.item_commands import num_pending
 from shortlist.feature_store.packs import latest_pack
+from shortlist.items.commands import CommandInbox
 from tests.conftest import WORLD_TOML, write_world
 from tests.services.conftest import copy_home
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import shortlist
 from tests.examples import endurance
 

@@ -12,10 +12,10 @@ import pytest
 from flows.featurize import featurize
 from models.recommend.recommender import Recommender
 from monitoring.board.config import load_board
-from shortlist.api import Context, RecommendRequest
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, OnlineReader, latest_pack
-from shortlist.release import ReleaseStore
+from shortlist.http.api import Context, RecommendRequest
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import ROOT, shortlist
 from tests.flows.conftest import BASELINES, answer
 

@@ -27,10 +27,10 @@ from flows.promote import promote_flow
 from flows.run import run_flow
 from flows.runtime.runs import Run, RunError
 from flows.training.reuse import adopt, trained_before, training_key
-from shortlist.audit import read_audit
 from shortlist.config import Settings
+from shortlist.home.audit import read_audit
 from shortlist.lake.leases import lease_holders
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import about, publish
 from tests.flows.test_refresh import run_config
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from flows.validate import ValidateConfig, validate_batch
-from services.event_limits import EventLimits, EventLimitsFile
-from services.intake import stored
-from shortlist.api import Event
+from services.events.event_limits import EventLimits, EventLimitsFile
+from services.events.intake import stored
 from shortlist.datasets import DataConfig, stage_source
+from shortlist.http.api import Event
 from shortlist.lake.staging import StagedBatch, finish_batch, staging
 from tests.flows.conftest import GOOD_EVENTS, GOOD_ITEMS, GOOD_USERS, House
 

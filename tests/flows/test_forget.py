@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.forget import erase_pending, forget
+from shortlist.behaviour.shown_items import ShownItems
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.feature_store import Tail
@@ -24,8 +25,7 @@ from shortlist.forgetting.requests import ForgetInbox
 from shortlist.lake import Lake, LakeError
 from shortlist.lake.leases import take_lease
 from shortlist.lake.snapshot import current_folder
-from shortlist.release import MANIFEST, ReleaseStore, rewritten_manifest
-from shortlist.shown_items import ShownItems
+from shortlist.releases.release import MANIFEST, ReleaseStore, rewritten_manifest
 from tests.conftest import ROOT
 from tests.decoded import files_with
 
@@ -71,7 +71,7 @@ def _rename_in_table(path: Path, old: str, new: str) -> None:
 
 
 def _sign(release: Path) -> None:
-    from shortlist.release import hash_files
+    from shortlist.releases.release import hash_files
 
     (release / MANIFEST).write_text(rewritten_manifest(release, hash_files(release)))
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortlist.config import load_toml
-from shortlist.gates import GatesConfig, judge_gates
-from shortlist.quality_gates import judge_quality
-from shortlist.release import Release
+from shortlist.releases.gates import GatesConfig, judge_gates
+from shortlist.releases.quality_gates import judge_quality
+from shortlist.releases.release import Release
 
 CONFIG = GatesConfig(
     margin=0.01, loss_budget=0.012, min_users=20, min_coverage=0.2, min_index_recall=0.95

@@ -26,11 +26,11 @@ from models.recommend.loading import load_chain
 from monitoring.off_policy.compare import CHALLENGER
 from monitoring.off_policy.served import Served
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
+from shortlist.items.catalogue import Catalogue
 from shortlist.lake.leases import lease_holders, take_lease
-from shortlist.release import Release, ReleaseStore
+from shortlist.releases.release import Release, ReleaseStore
 from tests.conftest import ANY_GATES, shortlist
 from tests.flows.conftest import ROOT_TOML, about, publish
 

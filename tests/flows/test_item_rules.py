@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from flows.validate import ValidateConfig, validate_batch
-from services.event_limits import EventLimits
-from shortlist.api import ItemChange
-from shortlist.commands import CommandInbox
+from services.events.event_limits import EventLimits
 from shortlist.datasets import DataConfig, stage_source
-from shortlist.datasets.item_commands import rows_after
+from shortlist.datasets.service.item_commands import rows_after
+from shortlist.http.api import ItemChange
+from shortlist.items.commands import CommandInbox
 from tests.flows.conftest import DAY, START, House, item
 
 NOW = START + 1_000 * DAY

@@ -13,9 +13,9 @@ from flows.replay import Traffic
 from flows.runtime.configuration import RunConfig
 from flows.training.assemble import RunData
 from flows.training.judgeable import require_judgeable
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.items.catalogue import Catalogue
 from shortlist.metrics import intra_list_diversity
 from shortlist.splits import SplitError, split_windows
 
@@ -148,7 +148,7 @@ def test_a_replay_without_requests_has_no_latency() -> None:
 def test_equal_ratings_are_neither_likes_nor_a_range(
     tmp_path: Path, rating: int, written: str | None
 ) -> None:
-    from cli.guess import guess
+    from cli.guessing.guess import guess
 
     lines = [f"u{i},i{i % 7},{rating},{1_700_000_000 + i * 60}" for i in range(40)]
     log = tmp_path / "log.csv"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import CATEGORIES, NUM_USERS, shortlist, world_toml
 from tests.examples import endurance
 from tests.services.conftest import FOLDERS, copy_home, refresh, serving

@@ -6,8 +6,8 @@ import pytest
 
 from flows.promote import find_release, promote
 from shortlist.config import ConfigError, Settings
-from shortlist.promotion import DEFAULT_GATES
-from shortlist.release import ReleaseStore
+from shortlist.releases.promotion import DEFAULT_GATES
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import about, publish
 
 

@@ -13,8 +13,8 @@ from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
 from flows.validation.restore import listed, restore, shown
 from shortlist.config import Settings
+from shortlist.files.text_files import WriteError
 from shortlist.lake import Lake
-from shortlist.text_files import WriteError
 from shortlist.validation.quarantine import QuarantineError
 
 HEADER = "user,item,stars,when\n"

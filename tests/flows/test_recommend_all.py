@@ -15,7 +15,7 @@ from flows.recommend_all import LISTS, cut, join, lake_users, listed_users, with
 from shortlist.config import ConfigError, Settings
 from shortlist.forgetting.register import Register
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 
 pytestmark = pytest.mark.usefixtures("prefect_here")
 

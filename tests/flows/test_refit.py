@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.baselines.item_knn import ItemKNN
-from shortlist.catalogue import Catalogue
-from shortlist.release import ReleaseStore
+from shortlist.items.catalogue import Catalogue
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import BASELINES, answer
 
 

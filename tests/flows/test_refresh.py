@@ -9,9 +9,9 @@ import pytest
 from flows import featurize, ingest, validate
 from flows.refresh import refresh
 from flows.runtime.configuration import RunConfig
-from services.event_log import EventLog
+from services.events.event_log import EventLog
+from shortlist.behaviour.counting import ListRules
 from shortlist.config import Settings
-from shortlist.counting import ListRules
 from shortlist.datasets import DataConfig, DatasetError, SourceUnavailable
 from shortlist.feature_store import FeatureStoreError
 from shortlist.feature_store.states.snapshots import Snapshots

@@ -11,9 +11,9 @@ import pytest
 from flows.runtime.configuration import load_run_config
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Settings
-from shortlist.datasets.service_log import read_lines
+from shortlist.datasets.service.service_log import read_lines
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import shortlist
 from tests.examples import endurance
 

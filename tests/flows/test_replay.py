@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.replay import PostEvents, SendRequests, Traffic, plan_replay
-from shortlist.api import Item, RecommendResponse
 from shortlist.contracts import INTERACTIONS
+from shortlist.http.api import Item, RecommendResponse
 from shortlist.splits import HORIZON, Requests
 
 T = 1_700_000_000_000_000

@@ -10,12 +10,12 @@ import pytest
 from flows.releases.collect import collect_garbage, sizes
 from flows.releases.history import details, overview
 from flows.releases.retention import RetentionConfig
-from shortlist.audit import read_audit
 from shortlist.config import Settings
+from shortlist.home.audit import read_audit
+from shortlist.home.workers import Heartbeat
 from shortlist.lake.leases import take_lease
-from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.release_pins import pin, read_pins, unpin
-from shortlist.workers import Heartbeat
+from shortlist.releases.pins import pin, read_pins, unpin
+from shortlist.releases.release import ReleaseError, ReleaseStore
 
 DAY = 86_400
 RULES = RetentionConfig(releases=1, promoted=2)

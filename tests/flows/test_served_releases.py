@@ -15,7 +15,7 @@ from shortlist.config import Settings
 from shortlist.datasets import DatasetError
 from shortlist.feature_store.states.stamps import NEWEST_EVENT
 from shortlist.features.finalize import schema_hash
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import shortlist
 
 HOUR = 3_600_000_000

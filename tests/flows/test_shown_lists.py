@@ -14,7 +14,7 @@ from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ran
 from flows.training.shown_lists import SHOWN
 from flows.training.windows import read_windows
 from models.baselines.popularity import Popularity
-from models.ranking.gbdt import Lambdamart
+from models.ranking.trees.lambdamart import Lambdamart
 from models.recommend.chain import Chain, ChainConfig
 from tests.flows.conftest import DAY, START, House, event, item
 

@@ -18,7 +18,7 @@ from flows.closed_loop.memory import MemoryStore, Targets
 from flows.closed_loop.nights import run_config
 from flows.closed_loop.setting import Schedule, Setting
 from models.ranking.value import CLICKS_ALONE, ValueWeights
-from models.recommend.explore import draw_extra, mix_in
+from models.recommend.exploring.explore import draw_extra, mix_in
 from shortlist.config import ConfigError
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, USER_STATE

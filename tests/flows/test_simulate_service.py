@@ -26,9 +26,9 @@ from flows.closed_loop.service_policy import EventPoster, ServicePolicy, event_b
 from flows.closed_loop.setting import Schedule, Setting
 from flows.releases.service_process import free_port
 from flows.simulate import open_setting, simulate_in_process, simulate_with_service
-from shortlist.api import Item, RecommendRequest, RecommendResponse
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import ConfigError, Settings
+from shortlist.http.api import Item, RecommendRequest, RecommendResponse
+from shortlist.http.client import ServiceError, ShortlistClient
 from simulation.day import ShownPages, simulate_day
 from simulation.source import stage_simulated
 from simulation.state import State

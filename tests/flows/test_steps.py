@@ -17,7 +17,7 @@ from shortlist.config import Settings
 from shortlist.datasets import DatasetError
 from shortlist.feature_store.packs import current_pack_id
 from shortlist.lake.leases import lease_holders
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from shortlist.splits import SplitError
 from tests.conftest import ANY_GATES, world_toml, write_world
 

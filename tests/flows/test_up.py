@@ -19,7 +19,7 @@ from flows.operations.processes import UpError
 from flows.operations.report_pages import server
 from flows.operations.up import Ports, down, status, up
 from shortlist.config import Settings
-from shortlist.home_lock import held_locks, home_lock
+from shortlist.home.home_lock import held_locks, home_lock
 from tests.flows.conftest import ROOT_TOML
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]

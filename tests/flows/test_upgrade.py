@@ -11,13 +11,13 @@ import pytest
 
 from flows.runtime.configuration import load_run_config
 from flows.upgrade import READY, UpgradeError, switch, take_release
-from shortlist.api import RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
-from shortlist.plain_json import write_json
-from shortlist.release import ReleaseStore
-from shortlist.workers import Heartbeat
+from shortlist.files.plain_json import write_json
+from shortlist.home.workers import Heartbeat
+from shortlist.http.api import RecommendRequest
+from shortlist.http.client import ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.background import in_background
 from tests.conftest import NUM_USERS, shortlist, world_toml, write_world
 from tests.services.conftest import serving

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ShortlistClient
 from tests.background import in_background
 
 SURFACES = ("home", "search", None)

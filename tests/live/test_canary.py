@@ -30,13 +30,13 @@ from flows.simulate import open_setting
 from flows.train import train_flow
 from flows.training.release import at_home
 from flows.watch.canary import start_experiment
-from shortlist.audit import read_audit
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
-from shortlist.datasets.traffic_log import load_traffic_log
+from shortlist.datasets.service.traffic_log import load_traffic_log
 from shortlist.experiment import ExperimentConfig, past_experiments, running_experiment
-from shortlist.release import ReleaseStore
-from shortlist.switches import in_force
+from shortlist.home.audit import read_audit
+from shortlist.home.switches import in_force
+from shortlist.http.client import ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.conftest import new_prefect_home
 from tests.examples import endurance
 

@@ -20,11 +20,11 @@ import pytest
 from benchmarks.swap import publish_again
 from flows.releases.acknowledge import wait_for_workers
 from flows.rollback import roll_back
-from shortlist.api import RecommendRequest, SimilarRequest
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.home.workers import live_workers
+from shortlist.http.api import RecommendRequest, SimilarRequest
+from shortlist.http.client import ServiceError, ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.background import in_background
 from tests.services.conftest import Served, copy_home, serving
 

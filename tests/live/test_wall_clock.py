@@ -22,14 +22,14 @@ import pytest
 
 from benchmarks.swap import publish_again
 from shortlist.config import Settings
-from shortlist.datasets.service_log import read_lines
+from shortlist.datasets.service.service_log import read_lines
 from shortlist.feature_store import OfflineReader, OnlineReader, apply, build_states
 from shortlist.feature_store.packs import latest_pack, read_pack
 from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.features.finalize import context_id
+from shortlist.home.workers import live_workers
 from shortlist.lake import Lake
-from shortlist.release import ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.releases.release import ReleaseStore
 from tests.background import in_background
 from tests.conftest import (
     ANY_GATES,

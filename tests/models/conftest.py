@@ -5,6 +5,7 @@ import pytest
 
 from models.data import TrainingData, Validation
 from models.recommend.queries import build_queries
+from shortlist.behaviour.refusals import NO_REFUSALS
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
@@ -18,7 +19,6 @@ from shortlist.features.finalize import (
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.features.searches import NO_SEARCHES
-from shortlist.refusals import NO_REFUSALS
 from tests.models.small_data import DAY, START, catalogue_of, queries_of, state_of, training_data
 
 

@@ -18,7 +18,7 @@ from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.release import Release
+from shortlist.releases.release import Release
 
 AT = 1_700_086_400_000_000
 

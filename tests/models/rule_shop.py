@@ -12,11 +12,11 @@ from models.recommend.chain import Chain, ChainConfig
 from models.recommend.hydrate import empty_rows
 from models.recommend.recommender import Recommender
 from models.recommend.slate import Slate
-from shortlist.api import RecommendRequest
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.refusals import Refusals
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.refusals import Refusals
-from shortlist.rule_config import RuleSet, RulesInForce
+from shortlist.http.api import RecommendRequest
+from shortlist.http.rule_config import RuleSet, RulesInForce
+from shortlist.items.catalogue import Catalogue
 from tests.models.recommenders import AT, pack_of
 
 NUM = 40

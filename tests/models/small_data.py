@@ -6,11 +6,11 @@ import pyarrow as pa
 from models.data import TrainingData
 from models.queries import Queries
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import CONTEXT_FEATURES, DAY_BUCKETS, ITEM_STATE, USER_FEATURES
 from shortlist.features.pack import ItemState
 from shortlist.features.searches import NO_SEARCHES
+from shortlist.items.catalogue import Catalogue
 
 DAY = c.MICROSECONDS_PER_DAY
 START = 1_700_000_000_000_000

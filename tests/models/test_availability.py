@@ -12,9 +12,9 @@ from models.recommend.hydrate import empty_rows
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist import columns as c
-from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.contracts import TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.http.api import Filters, RecommendRequest, SimilarRequest
 from tests.models.recommenders import AT, pack_of, recommender_of, with_new
 from tests.models.source_configs import small_config
 

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from models.recommend.recommender import Recommender
-from shortlist.api import SimilarRequest
-from shortlist.rule_config import RuleSet
+from shortlist.http.api import SimilarRequest
+from shortlist.http.rule_config import RuleSet
 from tests.models.recommenders import AT, pack_of
 from tests.models.rule_shop import CATALOGUE, ask, item, make, numbers, where
 

@@ -7,9 +7,9 @@ import pytest
 
 from models.content.fusion import ContentConfig
 from models.recommend.chain import ChainConfig
-from models.recommend.new_positions import NewItemsConfig
+from models.recommend.cold_start.new_positions import NewItemsConfig
 from models.training import OptimiserConfig
-from shortlist.api import RecommendRequest
+from shortlist.http.api import RecommendRequest
 from tests.models.recommenders import AT, Clicks, fitted, recommender_of, with_new
 
 SOURCES = ("item_knn", "recent_popularity", "content")

@@ -23,7 +23,7 @@ from models.retrieval.two_tower import TwoTowerConfig
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError, VectorSource
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 
 OPTIONS = TrainingOptions(seed=3, num_threads=1)

@@ -21,7 +21,7 @@ from models.layers import ItemEmbedding
 from models.sequence.fit import ARCHITECTURES, load_sequence, train_sequence
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 from tests.models.small_data import catalogue_of, queries_of, training_data
 
 OPTIONS = TrainingOptions(seed=3, num_threads=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.recommend.explain import (
+from models.recommend.explaining.explain import (
     JUST_ADDED,
     POPULAR,
     POPULAR_LATELY,
@@ -14,9 +14,9 @@ from models.recommend.explain import (
     Explainer,
     Wording,
 )
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.pack import ItemState
+from shortlist.items.catalogue import Catalogue
 from tests.models.small_data import catalogue_of, state_of
 
 HISTORY = np.array([1, 2, 3, 0, 0])

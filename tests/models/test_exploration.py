@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from models.recommend.explain import EXPLORE, EXPLORED
-from models.recommend.exploration import Exploration, epsilon_greedy, plackett_luce
+from models.recommend.explaining.explain import EXPLORE, EXPLORED
+from models.recommend.exploring.exploration import Exploration, epsilon_greedy, plackett_luce
 from models.recommend.recommender import Recommender
 from services.serving_log import ServingLog, entry_of
-from shortlist.api import Filters, RecommendRequest
 from shortlist.config import EpsilonGreedy, Explore, Settings, Softmax
-from shortlist.datasets.service_log import load_serving_log
+from shortlist.datasets.service.service_log import load_serving_log
+from shortlist.http.api import Filters, RecommendRequest
 from shortlist.ids import seed_of
 from tests.models.recommenders import AT, Clicks, fitted, recommender_of
 

@@ -1,10 +1,10 @@
 """Every feature has exactly one description, and every description has a feature."""
 
 from cli.show_features import html_page
-from models.ranking.cross_features import CROSS
-from models.ranking.history_features import HISTORY
-from models.ranking.search_features import SEARCH
-from models.ranking.source_features import MERGE, SOURCE
+from models.ranking.features.cross import CROSS
+from models.ranking.features.histories import HISTORY
+from models.ranking.features.searches import SEARCH
+from models.ranking.features.sources import MERGE, SOURCE
 from shortlist.features import descriptions as d
 from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
 from shortlist.features.profiles import PLACES

@@ -15,7 +15,7 @@ from models.retrieval import two_tower
 from models.sequence.fit import target_times
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 from tests.models.small_data import START, catalogue_of, queries_of, state_of, training_data
 from tests.models.source_configs import KINDS, LIGR, TRAINED, small_config
 

@@ -10,10 +10,10 @@ from models.content.fusion import ContentConfig
 from models.recommend.recommender import Recommender
 from models.training import OptimiserConfig
 from shortlist import columns as c
-from shortlist.api import Filters, RecommendRequest, SimilarRequest
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP
 from shortlist.features.pack import FeaturePack
+from shortlist.http.api import Filters, RecommendRequest, SimilarRequest
+from shortlist.items.catalogue import Catalogue
 from tests.models.recommenders import AT, _table, fitted, pack_of, recommender_of, with_new
 
 SOURCES = ("popularity", "recent_popularity", "item_knn", "ease", "content")

@@ -12,7 +12,7 @@ from models.baselines.dense import history_weights
 from models.content.fusion import ContentConfig
 from models.data import TrainingData, Validation
 from models.queries import Queries, Source
-from models.ranking.history_features import RECENT, history_features
+from models.ranking.features.histories import RECENT, history_features
 from models.recommend.hydrate import empty_rows
 from models.recommend.queries import build_queries
 from models.retrieval.two_tower import TwoTowerConfig

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.recommend.new_positions import NewItemsConfig, offset_of, place_new
+from models.recommend.cold_start.new_positions import NewItemsConfig, offset_of, place_new
 
 ORDER = np.arange(60)
 NEW_RANK = np.where(ORDER >= 40, ORDER - 39, 0)

@@ -13,8 +13,8 @@ from models.data import Validation
 from models.recommend.pages import MAX_AGE, ItemKeys
 from models.recommend.recommender import Recommender
 from shortlist import columns as c
-from shortlist.api import Filters, RecommendRequest
-from shortlist.cursor import MAX_LENGTH, MAX_RELEASE_ID, MAX_SHOWN, Cursor, item_key
+from shortlist.http.api import Filters, RecommendRequest
+from shortlist.http.cursor import MAX_LENGTH, MAX_RELEASE_ID, MAX_SHOWN, Cursor, item_key
 from tests.models.recommenders import AT, Clicks, fitted, pack_of, recommender_of, with_new
 from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 

@@ -13,7 +13,7 @@ from models.content.modalities import ContentEncoder
 from models.content.vectors import ContentError
 from models.training import TrainingOptions
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 from tests.models.small_data import catalogue_of
 
 

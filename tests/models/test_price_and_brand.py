@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from models.queries import Queries
-from models.ranking.history_features import HISTORY, history_features
-from shortlist.catalogue import Catalogue
+from models.ranking.features.histories import HISTORY, history_features
 from shortlist.contracts import ITEMS
 from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.searches import NO_SEARCHES
+from shortlist.items.catalogue import Catalogue
 
 
 def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from models.ranking.blend import Blend, BlendConfig, fit_blend
-from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.neural.dcnv2 import Dcnv2Config
 from models.ranking.neural.deepfm import DeepfmConfig
 from models.ranking.neural.din import DinConfig
@@ -29,10 +28,11 @@ from models.ranking.protocol import (
 from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
 from models.ranking.schema import RankingSchema
 from models.ranking.stack import StackConfig
+from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.value_heads import ValueHeadsConfig
 from models.training import OptimiserConfig, TrainingOptions
+from shortlist.behaviour.value import NAMES
 from shortlist.config import Config
-from shortlist.value import NAMES
 
 SCHEMA = RankingSchema(("ease",), (("gender", 3),))
 SIGNAL = SCHEMA.names.index("ease:score_z")

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pytest
 
 from models.queries import Queries
-from models.ranking import features as features_module
-from models.ranking.features import ranking_features, ranking_schema
+from models.ranking.features import compute as features_module
+from models.ranking.features.compute import ranking_features, ranking_schema
+from models.ranking.features.searches import SEARCH
 from models.ranking.schema import RankingSchema, SchemaError
-from models.ranking.search_features import SEARCH
-from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
 from shortlist.features.event_groups import empty_group_state
@@ -25,6 +24,7 @@ from shortlist.features.finalize import (
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.features.searches import NO_SEARCHES, Searches
+from shortlist.items.catalogue import Catalogue
 
 NOW = 11_000 * MICROSECONDS_PER_DAY
 YEAR = int(365.25 * MICROSECONDS_PER_DAY)

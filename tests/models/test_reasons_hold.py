@@ -13,11 +13,11 @@ from models.recommend.hydrate import empty_rows
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.finalize import schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.http.api import RecommendRequest
 from tests.models.conftest import state_at
 from tests.models.recommenders import recommender_of
 from tests.models.small_data import DAY

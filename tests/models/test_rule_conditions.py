@@ -14,8 +14,8 @@ from models.recommend.business_rules.conditions import ALL, compile_conditions
 from models.recommend.business_rules.item_columns import Codes, ItemColumns
 from models.recommend.business_rules.missing import WINDOW, missing_for_caps
 from models.recommend.rules import blocked_items
-from shortlist.api import Filters
-from shortlist.rule_config import Condition, RuleSet
+from shortlist.http.api import Filters
+from shortlist.http.rule_config import Condition, RuleSet
 from tests.models.recommenders import AT
 from tests.models.rule_shop import CATALOGUE, LONG_AGO, NOW, NUM, ask, item, make, numbers, where
 

@@ -10,11 +10,11 @@ import pytest
 
 from models.recommend import rules
 from models.recommend.rules import RULES_VERSION, blocked_items, seen_items
-from shortlist.api import Filters
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.repeats import too_soon
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
-from shortlist.repeats import too_soon
+from shortlist.http.api import Filters
+from shortlist.items.catalogue import Catalogue
 
 
 @pytest.fixture(scope="module")

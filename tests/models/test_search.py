@@ -21,10 +21,10 @@ from models.search.weights import SearchWeights
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist import columns as c
-from shortlist.api import Filters, SearchRequest
-from shortlist.catalogue import Catalogue
+from shortlist.behaviour.refusals import Refusals
 from shortlist.features.terms import words_of
-from shortlist.refusals import Refusals
+from shortlist.http.api import Filters, SearchRequest
+from shortlist.items.catalogue import Catalogue
 from tests.models.recommenders import AT, Clicks, recommender_of, with_new
 from tests.models.small_data import catalogue_of, queries_of, training_data
 

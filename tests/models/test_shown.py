@@ -7,13 +7,13 @@ import pytest
 from pydantic import ValidationError
 
 from flows.runtime.configuration import TrainConfig
-from models.ranking.gbdt import LambdamartConfig
 from models.ranking.protocol import RankingData, ndcg_of, scores_of
 from models.ranking.registry import fit_ranker
 from models.ranking.shown import inverse_propensities, position_bias
 from models.ranking.stack import StackConfig
+from models.ranking.trees.lambdamart import LambdamartConfig
 from models.ranking.value_heads import ValueHeadsConfig, fit_value_heads
-from shortlist.value import NAMES
+from shortlist.behaviour.value import NAMES
 from tests.models.test_rankers import CONFIGS, OPTIONS, SCHEMA, SIGNAL
 
 OLD = 0

@@ -5,7 +5,7 @@ import pytest
 
 from models.recommend.recommender import Recommender
 from models.recommend.stages import IN_A_ROW, OFF_SECONDS, StageHealth, Stages, strictly
-from shortlist.api import Filters, RecommendRequest
+from shortlist.http.api import Filters, RecommendRequest
 from tests.models.recommenders import AT, fitted, recommender_of
 
 

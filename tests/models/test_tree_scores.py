@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ranking.gbdt import Lambdamart
-from models.ranking.tree_kernel import BLOCK
-from models.ranking.tree_scores import TreeScores, UnsupportedTreeError
+from models.ranking.trees.kernel import BLOCK
+from models.ranking.trees.lambdamart import Lambdamart
+from models.ranking.trees.scores import TreeScores, UnsupportedTreeError
 
 CATEGORICAL = 5
 KNOWN_CATEGORIES = 40

@@ -12,7 +12,7 @@ from models.ranking.protocol import RankingData, RankingError
 from models.ranking.registry import fit_ranker, load_ranker
 from models.ranking.value_heads import ValueHeads, ValueHeadsConfig, fit_value_heads
 from models.training import TrainingOptions
-from shortlist.value import NAMES, Reactions, amounts_at, discounted, value_of
+from shortlist.behaviour.value import NAMES, Reactions, amounts_at, discounted, value_of
 from tests.models.test_rankers import make_data
 
 OPTIONS = TrainingOptions(num_threads=1)

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from monitoring.windows import SharedData, Window
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import INTERACTIONS, ITEMS, SERVING_LOG, USERS
+from shortlist.items.catalogue import Catalogue
 
 HOUR = 3_600_000_000
 START = 1_700_006_400_000_000  # midnight UTC

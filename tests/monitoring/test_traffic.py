@@ -11,7 +11,7 @@ from monitoring.traffic.estimate import UserSums, difference
 from monitoring.traffic.join import DAY, HOUR, Delays, Traffic, join_outcomes
 from monitoring.traffic.measures import MEASURES
 from monitoring.traffic.whole import LISTS, WHOLE_MEASURES, coverage
-from shortlist.datasets.traffic_log import REQUESTS, SHOWN
+from shortlist.datasets.service.traffic_log import REQUESTS, SHOWN
 from tests.monitoring.conftest import as_table, event_table, shared_data
 
 START = 20_000 * DAY

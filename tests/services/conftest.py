@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shortlist.client import ShortlistClient
+from shortlist.http.client import ShortlistClient
 from tests.conftest import shortlist
 
 ROOT = Path(__file__).resolve().parents[2]

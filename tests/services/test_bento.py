@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ServiceError, ShortlistClient
-from shortlist.datasets.service_log import load_serving_log
-from shortlist.release import MANIFEST, ReleaseStore
+from shortlist.datasets.service.service_log import load_serving_log
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ServiceError, ShortlistClient
+from shortlist.releases.release import MANIFEST, ReleaseStore
 from tests.services.conftest import ROOT, Served, copy_home, environment, serving
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortlist.api import Event, RecommendRequest, SimilarRequest
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store.packs import current_pack_id
-from shortlist.release import ReleaseStore
+from shortlist.http.api import Event, RecommendRequest, SimilarRequest
+from shortlist.http.client import ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.services.conftest import (
     FOLDERS,
     copy_home,

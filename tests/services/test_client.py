@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shortlist.api import RecommendRequest
-from shortlist.client import ServiceError, ShortlistClient
+from shortlist.http.api import RecommendRequest
+from shortlist.http.client import ServiceError, ShortlistClient
 
 ANSWERS = {
     "/refuses": (400, b'{"error": "k: want 1 to 500"}'),

@@ -5,9 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from services.errors import sentence
-from shortlist.api import RecommendRequest
-from shortlist.cursor import MAX_LENGTH, NO_KEYS, Cursor
+from services.http.errors import sentence
+from shortlist.http.api import RecommendRequest
+from shortlist.http.cursor import MAX_LENGTH, NO_KEYS, Cursor
 
 SCOPE = {"type": "http", "path": "/recommend", "method": "POST"}
 GOOD = Cursor("r1", 1, RecommendRequest(user_id="u1").asked, NO_KEYS).encode()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.doors import HEADERS, ApiKeys, Doors
+from services.http.doors import HEADERS, ApiKeys, Doors
 from shortlist.config import ConfigError, Settings
 
 READ, EVENTS, ADMIN = "r" * 24, "e" * 24, "a" * 24

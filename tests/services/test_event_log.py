@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from services import event_log
-from services.event_log import EventLog
+from services.events import event_log
+from services.events.event_log import EventLog
 from shortlist.feature_store.online import tail
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ ROUNDS = 30 if os.environ.get("SHORTLIST_ENDURANCE") else 3
 WRITER = """
 import sys
 from pathlib import Path
-from services.event_log import EventLog
+from services.events.event_log import EventLog
 log, first = EventLog(Path(sys.argv[1])), int(sys.argv[2])
 for post in range(100_000):
     events = [{"event_id": f"{first}-{post}-{i}", "text": "x" * 500} for i in range(7)]
@@ -34,7 +34,7 @@ for post in range(100_000):
 FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
-from services.event_log import EventLog
+from services.events.event_log import EventLog
 
 def on_disk():
     paths = sorted(Path(sys.argv[1]).rglob("*.jsonl"))

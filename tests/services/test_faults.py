@@ -26,12 +26,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.recommend.recommender import Recommender
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, latest_pack
-from shortlist.release import ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.home.workers import live_workers
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ServiceError, ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.services.conftest import Served, copy_home, ids, inbox, serving
 
 KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2

@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.forgetting.register import Register
 from shortlist.forgetting.requests import ForgetInbox
-from shortlist.workers import live_workers
+from shortlist.home.workers import live_workers
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ServiceError, ShortlistClient
 from tests.services.conftest import Served, copy_home, serving
 
 ID = "person-7f3a@example.com/x"

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from services import hot_swap
-from services.hot_swap import HotSwap
-from services.serving import Serving
+from services.release import hot_swap
+from services.release.hot_swap import HotSwap
+from services.release.serving import Serving
 from shortlist.config import Settings
 from shortlist.experiment import (
     Experiment,
@@ -25,8 +25,8 @@ from shortlist.feature_store import publish_pack
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
-from shortlist.release import Release, ReleaseError, ReleaseStore
-from shortlist.switches import end_switch, switch_on
+from shortlist.home.switches import end_switch, switch_on
+from shortlist.releases.release import Release, ReleaseError, ReleaseStore
 
 
 def pack(*, events: int, as_of: int = 86_400_000_000) -> FeaturePack:

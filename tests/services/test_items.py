@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shortlist.api import Filters, ItemChange, RecommendRequest, SearchRequest, SimilarRequest
-from shortlist.client import ServiceError, ShortlistClient
-from shortlist.commands import CommandInbox
 from shortlist.config import Settings
-from shortlist.datasets.item_commands import num_pending
+from shortlist.datasets.service.item_commands import num_pending
+from shortlist.http.api import Filters, ItemChange, RecommendRequest, SearchRequest, SimilarRequest
+from shortlist.http.client import ServiceError, ShortlistClient
+from shortlist.items.commands import CommandInbox
 from shortlist.lake import Lake
 from tests.conftest import shortlist
 from tests.services.conftest import FOLDERS, Served, copy_home, ids, refresh, serving

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from services.locate import check_can_serve, find_release
+from services.release.locate import check_can_serve, find_release
 from shortlist.config import ConfigError, Settings
 from shortlist.features.pack import PackError
-from shortlist.release import Release, ReleaseError, ReleaseStore
+from shortlist.releases.release import Release, ReleaseError, ReleaseStore
 
 NOTHING = Path("/nonexistent")
 

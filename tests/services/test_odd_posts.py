@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 import pytest
 
-from shortlist.api import Event, RecommendRequest
-from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock
+from shortlist.http.api import Event, RecommendRequest
+from shortlist.http.client import ServiceError, ShortlistClient
 from shortlist.lake import Lake
 from shortlist.moments import WANT
 from tests.conftest import shortlist

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from services import rule_file
-from services.errors import sentence
-from services.locate import check_can_serve
+from services.http.errors import sentence
+from services.release.locate import check_can_serve
 from services.rule_file import RuleFile, first_rules, used_last
 from shortlist.config import ConfigError, Settings
-from shortlist.rule_config import RuleSet, RulesInForce
+from shortlist.http.rule_config import RuleSet, RulesInForce
 
 
 def text(*excluded: str) -> str:
@@ -129,8 +129,8 @@ def test_a_first_start_with_a_bad_file_is_refused(home) -> None:
 
 
 def test_the_check_before_the_first_worker_reads_the_file(home, monkeypatch) -> None:
-    monkeypatch.setattr("services.locate.find_release", lambda settings, *, carried: None)
-    monkeypatch.setattr("services.locate.current_pack_id", lambda packs: "p")
+    monkeypatch.setattr("services.release.locate.find_release", lambda settings, *, carried: None)
+    monkeypatch.setattr("services.release.locate.current_pack_id", lambda packs: "p")
     home.write(BAD)
     with pytest.raises(ConfigError, match="unknown key"):
         check_can_serve(home.settings, carried=home.settings.home)

@@ -15,7 +15,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from services.service import RecommenderService
-from shortlist.api import (
+from shortlist.config import Settings
+from shortlist.datasets.service.service_log import load_serving_log
+from shortlist.feature_store import OnlineReader
+from shortlist.feature_store.online.materialize import COUNTED
+from shortlist.features.finalize import USER_FEATURES
+from shortlist.home.workers import live_workers
+from shortlist.http.api import (
     MAX_EVENTS,
     Context,
     Event,
@@ -24,14 +30,8 @@ from shortlist.api import (
     SearchRequest,
     SimilarRequest,
 )
-from shortlist.client import ServiceError, ShortlistClient
-from shortlist.config import Settings
-from shortlist.datasets.service_log import load_serving_log
-from shortlist.feature_store import OnlineReader
-from shortlist.feature_store.online.materialize import COUNTED
-from shortlist.features.finalize import USER_FEATURES
-from shortlist.release import ReleaseStore
-from shortlist.workers import live_workers
+from shortlist.http.client import ServiceError, ShortlistClient
+from shortlist.releases.release import ReleaseStore
 from tests.services.conftest import (
     SERVICE,
     VIEW,

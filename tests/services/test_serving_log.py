@@ -10,9 +10,9 @@ from pathlib import Path
 from models.recommend.slate import Slate
 from services import metrics
 from services.serving_log import ServingLog, entry_of
-from shortlist.api import Item
 from shortlist.contracts import SERVING_LOG
-from shortlist.datasets.service_log import load_serving_log
+from shortlist.datasets.service.service_log import load_serving_log
+from shortlist.http.api import Item
 
 SLATE = Slate(
     items=[

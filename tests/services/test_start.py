@@ -8,7 +8,7 @@ UNUSED = ("feast", "great_expectations", "lightgbm", "pandas", "prefect", "sklea
 WORKER = """
 import sys
 import services.service
-import models.recommend.recommender, models.ranking.trees, models.training
+import models.recommend.recommender, models.ranking.trees.base, models.training
 print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
 """
 

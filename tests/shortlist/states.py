@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from shortlist.behaviour.counting import POSTED
+from shortlist.behaviour.refusals import USER_REFUSALS
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
-from shortlist.counting import POSTED
 from shortlist.feature_store.offline.event_lists import lists_at
 from shortlist.feature_store.online.user_state import FeatureEvent
 from shortlist.feature_store.states.build import EVENTS, VIEWS, build_states
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
 from shortlist.features.finalize import USER_HISTORY
-from shortlist.refusals import USER_REFUSALS
 
 START = 10_000 * DAY
 UNTIL = START + 45 * DAY

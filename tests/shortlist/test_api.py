@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from shortlist.api import Event, EventsRequest, RecommendRequest
+from shortlist.http.api import Event, EventsRequest, RecommendRequest
 
 
 def test_a_request_needs_somebody():

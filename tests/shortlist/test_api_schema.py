@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from shortlist import api
+from shortlist.http import api
 
 
 @pytest.mark.parametrize(

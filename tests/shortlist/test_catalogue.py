@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.items.catalogue import Catalogue
 
 
 def catalogue() -> Catalogue:

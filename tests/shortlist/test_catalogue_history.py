@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
-from shortlist.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
+from shortlist.items.catalogue import Catalogue
+from shortlist.items.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.lake import Lake
 from tests.examples import examples
 

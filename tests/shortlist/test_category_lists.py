@@ -4,8 +4,8 @@ import duckdb
 import pytest
 
 from shortlist.datasets.config import ItemFile
-from shortlist.datasets.lists import categories_sql
-from shortlist.datasets.readers import Raw
+from shortlist.datasets.files.lists import categories_sql
+from shortlist.datasets.files.readers import Raw
 
 
 def read(

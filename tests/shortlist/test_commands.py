@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from shortlist.api import ItemChange
-from shortlist.commands import Command, CommandError, CommandInbox
 from shortlist.contracts import ITEMS, check
-from shortlist.item_changes import changed_rows, with_changes
+from shortlist.http.api import ItemChange
+from shortlist.items.commands import Command, CommandError, CommandInbox
+from shortlist.items.item_changes import changed_rows, with_changes
 
 T = 1_700_000_000_000_000
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shortlist.behaviour.counting import HALF_LIFE
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES
-from shortlist.counting import HALF_LIFE
 from shortlist.feature_store.online.event_group_state import (
     EventGroupState,
     update_event_group_state,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from shortlist.behaviour.refusals import NO_REFUSALS
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.features.event_groups import (
@@ -29,7 +30,6 @@ from shortlist.features.finalize import (
     time_features,
 )
 from shortlist.features.searches import NO_SEARCHES, Searches
-from shortlist.refusals import NO_REFUSALS
 
 NOW = 20_000 * DAY + 6 * HOUR  # 2024-10-04, a Friday, 06:00 UTC
 

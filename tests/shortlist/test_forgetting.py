@@ -24,7 +24,7 @@ from shortlist.forgetting.keys import HomeKeyError, hash_sql, home_key, user_has
 from shortlist.forgetting.lines import overwrite_lines
 from shortlist.forgetting.person import Person
 from shortlist.forgetting.register import Register
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 from tests.decoded import contains
 
 ID = "person-7f3a@example.com"

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from shortlist.config import Settings
-from shortlist.home_lock import HomeLocked, home_lock
+from shortlist.home.home_lock import HomeLocked, home_lock
 
 HOLD = """
 import sys
 from pathlib import Path
 from shortlist.config import Settings
-from shortlist.home_lock import home_lock
+from shortlist.home.home_lock import home_lock
 
 with home_lock(Settings(home=Path(sys.argv[1])), sys.argv[2], what="a test's refresh"):
     print("held", flush=True)

@@ -13,7 +13,7 @@ import pytest
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, DatasetError, stage_source
-from shortlist.datasets.log_archive import archive_logs
+from shortlist.datasets.service.log_archive import archive_logs
 from shortlist.lake import Lake
 
 TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from shortlist.config import Settings
-from shortlist.datasets.log_archive import archive_logs
-from shortlist.datasets.service_log import load_serving_log, read_lines
+from shortlist.datasets.service.log_archive import archive_logs
+from shortlist.datasets.service.service_log import load_serving_log, read_lines
 from tests.shortlist.test_service_log import RESPONSE, append
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shortlist.config import Settings
-from shortlist.low_priority import NICE
+from shortlist.home.low_priority import NICE
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="niceness and cores per thread are of Linux"
@@ -21,7 +21,7 @@ PROGRAM = """
 import json, os, threading
 from pathlib import Path
 from shortlist.config import Settings
-from shortlist.low_priority import yielding_to_service
+from shortlist.home.low_priority import yielding_to_service
 
 def state():
     other = [int(path.name) for path in Path("/proc/self/task").iterdir()]

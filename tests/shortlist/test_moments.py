@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortlist.api import Event, Filters
+from shortlist.http.api import Event, Filters
 from shortlist.moments import WANT, moment_problem, number_problem
 from tests.invalid_values import NOW, UNITS, us
 

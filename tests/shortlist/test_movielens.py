@@ -11,7 +11,12 @@ import pytest
 from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
 from shortlist.datasets import DataConfig, DatasetError, stage_source
-from shortlist.datasets.movielens import GENRES, WHEEL_FOLDER, load_movielens_100k, unpack_wheel
+from shortlist.datasets.public.movielens import (
+    GENRES,
+    WHEEL_FOLDER,
+    load_movielens_100k,
+    unpack_wheel,
+)
 
 NOW = 1_700_000_000_000_000
 RATINGS = [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shortlist.plain_json import dumps, write_json
+from shortlist.files.plain_json import dumps, write_json
 
 
 def test_figures_without_a_value_become_null_at_any_depth():

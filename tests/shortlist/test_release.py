@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shortlist.release import MANIFEST, ReleaseError, ReleaseStore
+from shortlist.releases.release import MANIFEST, ReleaseError, ReleaseStore
 
 
 def publish(store: ReleaseStore, text: str = "weights", **about) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shortlist import release as releases
-from shortlist.release import MANIFEST, Release, ReleaseError, ReleaseStore
+from shortlist.releases import release as releases
+from shortlist.releases.release import MANIFEST, Release, ReleaseError, ReleaseStore
 
 
 def publish(store: ReleaseStore, text: str = "weights") -> Release:
@@ -73,7 +73,7 @@ def test_an_id_cannot_name_a_folder_outside(tmp_path: Path, release_id: str) -> 
 CRASH = """
 import sys, time
 from pathlib import Path
-from shortlist.release import ReleaseStore
+from shortlist.releases.release import ReleaseStore
 with ReleaseStore(Path(sys.argv[1])).publishing({}) as (folder, about):
     (folder / "model.bin").write_text("half")
     print("writing", flush=True)

@@ -7,17 +7,17 @@ import pytest
 
 from models.baselines.personal import Personal, PersonalConfig, fit_personal
 from models.data import Validation
-from models.ranking.repeat_features import REPEAT, repeat_features
+from models.ranking.features.repeats import REPEAT, repeat_features
 from models.recommend.hydrate import empty_rows
 from models.recommend.queries import build_queries
 from models.training import TrainingOptions
+from shortlist.behaviour.refusals import MAX_REFUSED, NO_REFUSALS, Refusals, refuses
+from shortlist.behaviour.repeats import may_be_found, repeat_after, too_soon
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.refusals import MAX_REFUSED, NO_REFUSALS, Refusals, refuses
-from shortlist.repeats import may_be_found, repeat_after, too_soon
 from shortlist.splits import draw_requests
 from tests.models.small_data import catalogue_of, state_of, training_data
 from tests.shortlist.conftest import event_table

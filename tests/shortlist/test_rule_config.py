@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shortlist.api import RecommendRequest
 from shortlist.config import ConfigError
-from shortlist.rule_config import MAX_IDS, MAX_K, Condition, RuleSet, load_rules
+from shortlist.http.api import RecommendRequest
+from shortlist.http.rule_config import MAX_IDS, MAX_K, Condition, RuleSet, load_rules
 
 COMPLETE = """
 [[filter]]

@@ -12,7 +12,7 @@ import pytest
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, microseconds
 from shortlist.datasets import DataConfig, DatasetError, stage_source
-from shortlist.datasets.service_log import load_posted_events, load_serving_log
+from shortlist.datasets.service.service_log import load_posted_events, load_serving_log
 from shortlist.lake import LakeError, open_staged
 from shortlist.lake.staging import staged_events
 from tests.shortlist.conftest import POSTED, STAGED_AT

@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from shortlist.shown_items import ShownItems
+from shortlist.behaviour.shown_items import ShownItems
 
 DAY = 86_400_000_000
 T = 1_700_000_000_000_000

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shortlist.config import Settings
-from shortlist.workers import STALE, Heartbeat, Refused, live_workers
+from shortlist.home.workers import STALE, Heartbeat, Refused, live_workers
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from models.content.images.files import ImageFault, read_images
 from models.content.images.pretrained import pretrained_side, pretrained_vectors
 from models.training import TrainingOptions
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 SHOWN_FAULTS = 20
 """Number of unusable images that a report names."""

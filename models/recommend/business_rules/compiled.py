@@ -15,8 +15,8 @@ import numpy as np
 
 from models.recommend.business_rules.conditions import ALL, Match, compile_conditions
 from models.recommend.business_rules.item_columns import Codes, ItemColumns
-from shortlist.catalogue import Catalogue
-from shortlist.rule_config import FilterRule, RuleSet
+from shortlist.http.rule_config import FilterRule, RuleSet
+from shortlist.items.catalogue import Catalogue
 
 KEPT = 16
 """Number of compiled rule sets kept per catalogue, because requests often repeat the same rules."""

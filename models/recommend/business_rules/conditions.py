@@ -11,7 +11,7 @@ import numpy as np
 from models.recommend.business_rules.arrange import any_column
 from models.recommend.business_rules.item_columns import Codes, ItemColumns
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.rule_config import Condition
+from shortlist.http.rule_config import Condition
 
 Rows = np.ndarray | slice
 """(C,) item_idx, or ALL."""

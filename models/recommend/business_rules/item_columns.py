@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import microseconds
-from shortlist.rule_config import MAP_PREFIX
+from shortlist.http.rule_config import MAP_PREFIX
+from shortlist.items.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

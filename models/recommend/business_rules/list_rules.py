@@ -16,7 +16,7 @@ from models.queries import Queries
 from models.recommend.business_rules.arrange import Limit, Need, arrange
 from models.recommend.business_rules.compiled import Cap, CompiledRules, Move, Pin, Quota
 from models.recommend.business_rules.missing import missing_for_caps, missing_for_quotas
-from models.recommend.explain import RULES
+from models.recommend.explaining.explain import RULES
 from models.recommend.merge import Shortlist
 
 DEPTH = 3

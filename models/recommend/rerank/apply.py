@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.queries import Queries, Source
-from models.recommend.new_items import CONTENT
+from models.recommend.cold_start.new_items import CONTENT
 from models.recommend.rerank.calibration import calibrate, category_shares, interests
 from models.recommend.rerank.config import CalibrationConfig, MmrConfig, vector_source
 from models.recommend.rerank.item_vectors import ItemVectors
 from models.recommend.rerank.mmr import mmr
 from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

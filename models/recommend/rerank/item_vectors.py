@@ -5,8 +5,8 @@ Shapes: N items that the source knows, V items after them, D dim, K categories.
 
 import numpy as np
 
-from models.recommend.new_items import vectors_at
-from shortlist.catalogue import Catalogue
+from models.recommend.cold_start.new_items import vectors_at
+from shortlist.items.catalogue import Catalogue
 
 
 class ItemVectors:

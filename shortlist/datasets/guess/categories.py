@@ -6,10 +6,17 @@ from typing import Any
 from shortlist import columns as c
 from shortlist.datasets.config import ALL_KEYS, ItemFile
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.files.list_texts import (
+    EQUALS,
+    FLAGS,
+    LITERALS,
+    OBJECTS,
+    STRUCTURED,
+    WRAPPER,
+)
+from shortlist.datasets.files.lists import FLAGS as FLAG_TYPES
+from shortlist.datasets.files.lists import NESTED, categories_sql, value_type
 from shortlist.datasets.guess.sample import Guess, Sample
-from shortlist.datasets.list_texts import EQUALS, FLAGS, LITERALS, OBJECTS, STRUCTURED, WRAPPER
-from shortlist.datasets.lists import FLAGS as FLAG_TYPES
-from shortlist.datasets.lists import NESTED, categories_sql, value_type
 from shortlist.lake.engine import quoted
 
 SEPARATORS = ("|", ";", ">", ",")

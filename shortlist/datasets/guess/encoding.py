@@ -3,8 +3,8 @@
 from collections import Counter
 
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.locate import SourceFile
-from shortlist.datasets.readers import head_bytes
+from shortlist.datasets.files.locate import SourceFile
+from shortlist.datasets.files.readers import head_bytes
 
 LIKELY = (
     *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "shift_jis", "euc_jp"),

@@ -6,12 +6,12 @@ from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.config import OPEN
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.files.readers import SEPARATORS
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
 from shortlist.datasets.guess.nested import ask_for_lists
 from shortlist.datasets.guess.returns import guess_returns
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.guess.times import guess_time
-from shortlist.datasets.readers import SEPARATORS
 from shortlist.lake.engine import quoted
 
 MUCH = 0.05

@@ -10,15 +10,15 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.cells import decimal_text, signed_text
 from shortlist.datasets.config import OPEN, Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.files.cells import decimal_text, signed_text
+from shortlist.datasets.files.json_keys import json_path, last_key
+from shortlist.datasets.files.locate import SourceFile, locate
+from shortlist.datasets.files.prepare import prepared
+from shortlist.datasets.files.readers import collect_rejects, json_keys, open_raw
 from shortlist.datasets.guess.encoding import guess_encoding
 from shortlist.datasets.guess.names import NAMES, TABLES, WORDS, plain
-from shortlist.datasets.json_keys import json_path, last_key
-from shortlist.datasets.locate import SourceFile, locate
-from shortlist.datasets.prepare import prepared
-from shortlist.datasets.readers import collect_rejects, json_keys, open_raw
 from shortlist.lake.engine import quoted
 
 SAMPLE = 5_000

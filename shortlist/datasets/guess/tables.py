@@ -5,10 +5,10 @@ from typing import Any
 
 from shortlist import columns as c
 from shortlist.datasets.config import OPEN
+from shortlist.datasets.files.lists import NESTED, value_type
 from shortlist.datasets.guess.categories import guess_categories
 from shortlist.datasets.guess.names import ITEM_NAMES, USER_NAMES
 from shortlist.datasets.guess.sample import Guess, Sample
-from shortlist.datasets.lists import NESTED, value_type
 
 
 def _guess_beside_log(

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import duckdb
 
-from shortlist.datasets.cells import MISSING_WORDS, time_sql
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.readers import Raw
+from shortlist.datasets.files.cells import MISSING_WORDS, time_sql
+from shortlist.datasets.files.readers import Raw
 
 OLDEST = 631_152_000_000_000
 """1990-01-01 in microseconds. Earlier times are implausible, unless the user specifies the unit."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import duckdb
 
+from shortlist.behaviour.refusals import MAX_REFUSED
 from shortlist.features.finalize import MAX_HISTORY
-from shortlist.refusals import MAX_REFUSED
 
 
 @dataclass(frozen=True)

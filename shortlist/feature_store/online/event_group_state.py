@@ -6,7 +6,7 @@ The state has a count and a decayed sum for each group of event types, such as c
 from dataclasses import dataclass
 from typing import Any
 
-from shortlist.counting import HALF_LIFE
+from shortlist.behaviour.counting import HALF_LIFE
 from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import RequestRows
 

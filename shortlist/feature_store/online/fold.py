@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.counting import ListRules, with_like
+from shortlist.behaviour.counting import ListRules, with_like
 from shortlist.feature_store.online.event_group_state import (
     EventGroupState,
     update_event_group_state,

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shortlist.behaviour.counting import ListRules
 from shortlist.config import Settings
-from shortlist.counting import ListRules
 from shortlist.feature_store.online.tail import Tail
 from shortlist.feature_store.registry_summary import RegistrySummary
 from shortlist.feature_store.states.snapshots import Snapshots, known_keys
 from shortlist.feature_store.store import ONLINE_VIEWS, REGISTRY, open_store
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -12,12 +12,12 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shortlist.behaviour.counting import TARGET_STATE, counted
+from shortlist.behaviour.refusals import refuses
 from shortlist.contracts import EVENT_CODE
-from shortlist.counting import TARGET_STATE, counted
 from shortlist.features.event_groups import GROUP_OF
 from shortlist.features.finalize import MAX_HISTORY, RequestRows
 from shortlist.features.searches import SEARCH
-from shortlist.refusals import refuses
 
 
 @dataclass(frozen=True)

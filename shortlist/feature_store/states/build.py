@@ -30,7 +30,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from shortlist.counting import ListRules
+from shortlist.behaviour.counting import ListRules
 from shortlist.feature_store.states import (
     event_group_sql,
     item_days,
@@ -50,7 +50,7 @@ from shortlist.feature_store.states.running_sql import origin_of
 from shortlist.feature_store.states.snapshots import Snapshots, can_append, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features.finalize import schema_hash
-from shortlist.plain_json import write_json
+from shortlist.files.plain_json import write_json
 from shortlist.ticks import DAILY, newest_tick
 
 VIEWS = (

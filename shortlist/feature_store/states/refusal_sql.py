@@ -1,4 +1,4 @@
-"""SQL of user refusals (shortlist/refusals.py); time rules as in target_sql.py.
+"""SQL of user refusals (shortlist/behaviour/refusals.py); time rules as in target_sql.py.
 
 A refusal is an event by which a user rejects an item, such as `hide`. A later event, such as a
 purchase, withdraws it.
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import duckdb
 
+from shortlist.behaviour.refusals import RATED, REFUSING, TAKING_BACK
 from shortlist.feature_store.states.target_sql import KNOWN_AT, T, listed, recent
-from shortlist.refusals import RATED, REFUSING, TAKING_BACK
 
 
 def refuses_sql(low_rating: float | None) -> str:

@@ -7,7 +7,7 @@ Weights are exact for events up to SPAN older than the newest event.
 
 from collections.abc import Sequence
 
-from shortlist.counting import HALF_LIFE
+from shortlist.behaviour.counting import HALF_LIFE
 
 GRID = 256 * HALF_LIFE
 """Origins are multiples of GRID, so that new events rarely change the origin. With the same origin,

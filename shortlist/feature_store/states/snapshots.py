@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from shortlist.counting import ListRules
+from shortlist.behaviour.counting import ListRules
 from shortlist.feature_store.states import target_sql
 from shortlist.ticks import DAILY
 

@@ -5,7 +5,7 @@ Target states count the target events: those of the types that models learn to p
 Each event has a time `m` at which it became known. A state stamped m contains exactly the events
 known by m. `m` is one microsecond after the event, or `ingested_at` if that is later: an event that
 had not arrived could not be served, so training must not use it either. The counting rules and the
-exception for imported history are in shortlist/counting.py.
+exception for imported history are in shortlist/behaviour/counting.py.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from shortlist.behaviour.counting import POSTED, TARGET_STATE
+from shortlist.behaviour.refusals import RATED, TAKING_BACK
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
-from shortlist.counting import POSTED, TARGET_STATE
 from shortlist.feature_store.states.running_sql import carried_weights, changes, weight
 from shortlist.features.event_groups import GROUPED_TYPES
 from shortlist.features.searches import SEARCH
-from shortlist.refusals import RATED, TAKING_BACK
 
 T = "epoch_us(event_timestamp)"
 _POSTED = " OR ".join(f"starts_with(coalesce(source, ''), '{start}')" for start in POSTED)

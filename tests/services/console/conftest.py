@@ -11,10 +11,10 @@ from starlette.testclient import TestClient
 
 from models.data import Validation
 from services.serving_log import ServingLog, entry_of
-from shortlist.api import RecommendRequest
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
-from shortlist.release import ReleaseStore
+from shortlist.http.api import RecommendRequest
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import about, publish
 from tests.models.recommenders import AT, Clicks, fitted, recommender_of
 from tests.models.small_data import catalogue_of, queries_of, state_of, training_data

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from models.recommend.recommender import Recommender
 from services.console.app import console
 from services.console.deployment import deployment
-from services.serving import Serving
-from shortlist.api import EventsRequest, EventsResponse, Readiness
+from services.release.serving import Serving
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
-from shortlist.rule_config import RulesInForce
+from shortlist.http.api import EventsRequest, EventsResponse, Readiness
+from shortlist.http.rule_config import RulesInForce
 
 
 @dataclass

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from shortlist.audit import read_audit
-from shortlist.release import ReleaseStore
+from shortlist.home.audit import read_audit
+from shortlist.releases.release import ReleaseStore
 from tests.flows.conftest import about, publish
 from tests.services.console.desk import Desk
 

@@ -6,11 +6,11 @@ from html import unescape
 import pytest
 from starlette.testclient import TestClient
 
-from models.recommend.inspection import inspect
-from shortlist.api import RecommendRequest
-from shortlist.plain_json import write_json
-from shortlist.rule_config import RuleSet
-from shortlist.switches import switch_on
+from models.recommend.explaining.inspection import inspect
+from shortlist.files.plain_json import write_json
+from shortlist.home.switches import switch_on
+from shortlist.http.api import RecommendRequest
+from shortlist.http.rule_config import RuleSet
 from tests.models.recommenders import AT
 from tests.services.console.desk import Desk
 

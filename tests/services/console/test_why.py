@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from services.console.home import guardrail_levels, traffic_of
 from services.console.item import exposure
 from services.console.served_log import find, recent
-from shortlist.api import RecommendRequest
+from shortlist.http.api import RecommendRequest
 from tests.models.recommenders import AT
 from tests.services.console.desk import Desk
 

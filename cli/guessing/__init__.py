@@ -1,0 +1,1 @@
+"""`shortlist init`: guesses columns and settings from samples of files."""

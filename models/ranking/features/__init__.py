@@ -1,0 +1,1 @@
+"""Ranking features: the columns that rankers read."""

@@ -1,0 +1,1 @@
+"""New items, and users with short histories."""

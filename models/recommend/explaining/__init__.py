@@ -1,0 +1,1 @@
+"""Why an item is shown: reasons, and what each stage did with it."""

@@ -1,0 +1,1 @@
+"""Exploration: random items with known propensities."""

@@ -1,0 +1,1 @@
+"""The inbox of posted events, and the limits of a post."""

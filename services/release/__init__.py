@@ -1,0 +1,1 @@
+"""The release that a worker serves: choice, loading, swap, heartbeat."""

@@ -1,0 +1,1 @@
+"""What events mean: how they count, repeats, refusals, shown items and value."""

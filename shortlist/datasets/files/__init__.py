@@ -1,0 +1,1 @@
+"""Readers of a user's files: opening, mapping of columns, conversion of cells."""

@@ -1,0 +1,1 @@
+"""Readers of what the service wrote: posted events and items, and the serving log."""

@@ -1,0 +1,1 @@
+"""Files of a home: atomic and durable writes, JSON, Parquet and text."""

@@ -1,0 +1,1 @@
+"""The catalogue: arrays for models, past versions, and changes that were posted."""

@@ -1,0 +1,1 @@
+"""Releases, the gates that they must pass, promotion and pins."""
