@@ -15,13 +15,16 @@ from shortlist.items.catalogue import Catalogue
 from shortlist.releases.release import Release, ReleaseError
 
 
-def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
+def load_chain(
+    folder: Path, about: dict[str, Any], *, sources: Path, ranker: Path | None = None
+) -> Chain:
     """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
         folder: folder of a release, which need not be published yet.
         about: description of the release.
         sources: folder with a subfolder for each source.
+        ranker: folder of the ranker; None: that of the release.
 
     Raises:
         ReleaseError: the feature schema or the ranker's features differ from those of this code.
@@ -38,7 +41,9 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
             name: registry.load(kind, sources / name, catalogue)
             for name, kind in about["sources"].items()
         },
-        ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
+        ranker=load_ranker(about["ranker"], ranker or folder / "ranker")
+        if about["ranker"]
+        else None,
         catalogue=catalogue,
         profiles=ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text())),
     )
