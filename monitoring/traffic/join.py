@@ -5,10 +5,13 @@ of its event type. A request is *open* for a delay until that delay has passed; 
 neither as successes nor as misses. A product return is joined by user and item with the last
 purchase before it, because shops rarely know which list led to a returned purchase.
 
-Shapes: R requests, S shown items, N items.
+The events themselves are kept too (`Traffic.events`), so that figures can tell whether they name
+their list, repeat each other, or are dated before it.
+
+Shapes: R requests, S shown items, N items, E events.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
 import numpy as np
@@ -24,6 +27,19 @@ from shortlist.splits import LIGHT_HISTORY
 HOUR, DAY = c.MICROSECONDS_PER_HOUR, c.MICROSECONDS_PER_DAY
 NEW_ITEM_DAYS = 7
 """Days after its publication on which an item counts as new."""
+SEEN_DAYS = 28
+"""Days after a target event on which the item counts as chosen before by this user."""
+REPEAT_SECONDS = 60
+"""Seconds within which an equal event of the same user, item and request is a repetition."""
+FEEDBACK = (
+    "view", "click", "add_to_cart", "purchase", "rating", "review", "like", "dislike", "hide",
+    "watch", "survey",
+)  # fmt: skip
+"""Event types that can follow from a shown list. Product returns have no request_id."""
+EVENT_COLUMNS = (
+    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "named", "request", "early", "repeated",
+    "item_idx", "user_code", "day",
+)  # fmt: skip
 
 
 class Delays(Config):
@@ -55,6 +71,10 @@ class Traffic:
     """Microseconds; events before this time are known."""
     delays: Delays = field(default_factory=Delays)
     list_size: int = 10
+    events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EVENT_COLUMNS))
+    """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `named` whether the event has a
+    request_id; `request` the row of the list with this request_id and item, -1 without one;
+    `early` whether it is dated before that list; `repeated` whether it repeats another event."""
 
     def open_before(self, delay: str) -> int:
         """Return the first request time, in microseconds, that is still open for a delay."""
@@ -67,6 +87,12 @@ class Traffic:
         row_of[rows] = np.arange(len(rows))
         request = row_of[self.shown["request"].to_numpy()]
         shown = self.shown[request >= 0].assign(request=request[request >= 0])
+        events = self.events
+        if len(events):
+            listed = events["request"].to_numpy(dtype=np.int64)
+            row = np.where(listed >= 0, row_of[listed], -1)
+            kept = (listed < 0) | (row >= 0)
+            events = events[kept].assign(request=row[kept]).reset_index(drop=True)
         return Traffic(
             self.requests.iloc[rows].reset_index(drop=True),
             shown.reset_index(drop=True),
@@ -75,7 +101,21 @@ class Traffic:
             self.until,
             self.delays,
             self.list_size,
+            events,
         )
+
+    def between(self, start: int, end: int) -> "Traffic":
+        """Return the requests and events of a span of time, in microseconds.
+
+        An event counts in the span of its own time, also if its list was shown before it.
+        """
+        at = self.requests["at"].to_numpy()
+        part = self.pick((at >= start) & (at < end))
+        if not len(self.events):
+            return part
+        time = self.events["at"].to_numpy()
+        events = self.events[(time >= start) & (time < end)].reset_index(drop=True)
+        return replace(part, events=events)
 
     @property
     def user_code(self) -> np.ndarray:
@@ -141,6 +181,8 @@ def join_outcomes(
         .df()["gap"]
         .to_numpy(dtype=float)
     )
+    seen = connection.execute(_SEEN_SQL.format(targets=kinds, days=SEEN_DAYS * DAY)).df()["place"]
+    feedback = connection.execute(_event_sql()).df()
     connection.close()
     rows = requests.to_pandas().assign(
         user_code=pd.factorize(requests.column(c.USER_ID).to_pandas())[0],
@@ -155,7 +197,52 @@ def join_outcomes(
     for name in outcomes.columns:
         if name != "place":
             joined[name] = outcomes[name].to_numpy()
-    return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size)
+    joined["seen"] = np.isin(np.arange(len(joined)), seen.to_numpy())
+    feedback = _event_columns(feedback, rows, catalogue)
+    return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size, feedback)
+
+
+_SEEN_SQL = """
+    SELECT s.place FROM shown s JOIN requests r USING (request) SEMI JOIN (
+        SELECT user_id, item_id, moment FROM events WHERE event_type IN ({targets})) e
+    ON e.user_id = r.user_id AND e.item_id = s.item_id AND e.moment < r.asked
+        AND e.moment >= r.asked - {days}
+"""
+
+
+def _event_sql() -> str:
+    """Return the query of the FEEDBACK events since the first request, with their lists."""
+    kinds = ", ".join(f"'{name}'" for name in FEEDBACK)
+    return f"""
+        WITH lists AS (
+            SELECT r.request_id, s.item_id, min(r.asked) AS asked, min(r.request) AS request
+            FROM shown s JOIN requests r USING (request) GROUP BY r.request_id, s.item_id)
+        SELECT e.user_id, e.item_id, e.event_type, e.value, e.moment AS at,
+            coalesce(e.request_id, '') <> '' AS named, coalesce(l.request, -1) AS request,
+            coalesce(e.moment < l.asked, false) AS early,
+            coalesce(e.moment - lag(e.moment) OVER (
+                PARTITION BY e.user_id, e.item_id, e.event_type, e.request_id ORDER BY e.moment
+            ) <= {REPEAT_SECONDS * c.MICROSECONDS_PER_SECOND}, false) AS repeated
+        FROM events e LEFT JOIN lists l USING (request_id, item_id)
+        WHERE e.event_type IN ({kinds}) AND e.item_id IS NOT NULL
+            AND e.moment >= (SELECT min(asked) FROM requests)
+        ORDER BY e.moment, e.user_id, e.item_id, e.event_type
+    """
+
+
+def _event_columns(
+    events: pd.DataFrame, requests: pd.DataFrame, catalogue: Catalogue
+) -> pd.DataFrame:
+    """Add item_idx, user_code (as in the requests) and day, and order the columns."""
+    code = requests.drop_duplicates(c.USER_ID).set_index(c.USER_ID)["user_code"]
+    others = events.loc[~events[c.USER_ID].isin(code.index), c.USER_ID].unique()
+    code = pd.concat([code, pd.Series(np.arange(len(others)) + len(code), index=others)])
+    events = events.assign(
+        item_idx=catalogue.vocab.encode(events[c.ITEM_ID].tolist()),
+        user_code=code.reindex(events[c.USER_ID]).to_numpy(dtype=np.int64),
+        day=events["at"] // DAY,
+    )
+    return events[list(EVENT_COLUMNS)]
 
 
 def _outcome_sql(delays: Delays, targets: str) -> str:
@@ -236,12 +323,15 @@ def _sessions(rows: pd.DataFrame, until: int) -> dict[str, np.ndarray]:
     return {"session_depth": out}
 
 
+def first_categories(catalogue: Catalogue) -> np.ndarray:
+    """Return (N + 1,) the first category of each item, `none` without one."""
+    return np.array([(names or ["none"])[0] for names in catalogue.category_lists], dtype=object)
+
+
 def _item_columns(shown: pa.Table, at: np.ndarray, catalogue: Catalogue) -> dict[str, object]:
     """Return index, first category, brand and newness of each shown item: (S,) each."""
     item_idx = catalogue.vocab.encode(shown.column(c.ITEM_ID).to_pylist())
-    categories = np.array(
-        [(names or ["none"])[0] for names in catalogue.category_lists], dtype=object
-    )
+    categories = first_categories(catalogue)
     brands = np.array(["none", *(b or "none" for b in catalogue.items[c.BRAND].to_pylist())])
     published = catalogue.published_at[item_idx]
     age = at[shown.column("request").to_numpy()] - published

@@ -18,6 +18,11 @@ OPERATION = {
         "count",
         "lines of the serving log that were not written since the last check",
     ),
+    "unlogged_rate": (
+        "answers without a log line",
+        "share",
+        "1 - new lines of the serving log / lists that the service counted, since the last check",
+    ),
     "skew_exact_share": (
         "skew",
         "share",
