@@ -67,9 +67,12 @@ def judged(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, Any]:
             if first is not None and verdicts[first].actions:
                 right = is_right(verdicts[first].actions, case["fault"])
             alarms = frozenset() if first is None else verdicts[first].alarms
+            cause = None if first is None else verdicts[first].cause
             about = {"fault": case["fault"], "strength": case["strength"]}
             rows.append(
-                about | {"found": first is not None, "lost": lost, "right": right, "alarms": alarms}
+                about
+                | {"found": first is not None, "lost": lost, "right": right}
+                | {"alarms": alarms, "cause": cause}
             )
     strengths = sorted({row["strength"] for row in rows})
     return {
@@ -116,6 +119,13 @@ def clean_by_kind(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, in
     return counts
 
 
+def cause_right_share(rows: list[dict[str, Any]]) -> float | None:
+    """Return the share of the found faults whose family the detector names."""
+    found = [row for row in rows if row["found"]]
+    right = [row["cause"] == FAMILY[row["fault"]] for row in found]
+    return round(float(np.mean(right)), 4) if right else None
+
+
 def _share(rows: list[dict[str, Any]], name: str) -> float | None:
     return round(float(np.mean([row[name] for row in rows])), 4) if rows else None
 
@@ -139,7 +149,8 @@ def detectors(
         if not configured.alarms and not more:
             return Verdict(frozenset())
         alarms = configured.alarms | more
-        return Verdict(alarms, configured.actions | {OF_FAMILY[diagnose(alarms)]})
+        family = diagnose(alarms)
+        return Verdict(alarms, configured.actions | {OF_FAMILY[family]}, family)
 
     def rival(name: str) -> Detector:
         return lambda window: Verdict(
@@ -167,16 +178,11 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
     limits, margin = tune({seed["seed"]: quiet_windows(seed) for seed in tuning})
     rivals = judged_rivals(reported)
     every = detectors(limits, lambda alarms: "data", rivals=rivals)
-    causes = {
-        name: fit_causes(alarm_sets(tuning, every[name]))
-        for name in ("board with tuned limits", "board")
-    }
-    every = detectors(limits, causes["board with tuned limits"], rivals=rivals)
+    diagnose = fit_causes(alarm_sets(tuning, every["board with tuned limits"]))
+    every = detectors(limits, diagnose, rivals=rivals)
     results = {name: judged(reported, detect) for name, detect in every.items()}
-    for name, diagnose in causes.items():
-        found = [row for row in results[name]["rows"] if row["found"]]
-        right = [diagnose(row["alarms"]) == FAMILY[row["fault"]] for row in found]
-        results[name]["cause_right_share"] = round(float(np.mean(right)), 4) if right else None
+    for name in ("board", "board with tuned limits"):
+        results[name]["cause_right_share"] = cause_right_share(results[name]["rows"])
     faults = {name: by_fault(results[name].pop("rows")) for name in list(results)}
     return {
         "board": results.pop("board") | {"false_alarms": clean_by_kind(reported, every["board"])},

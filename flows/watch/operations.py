@@ -81,11 +81,11 @@ def service_figures(settings: Settings) -> dict[str, Figure]:
     figures = {"log_dropped": Figure(now["dropped"] - start["dropped"])}
     if answered > 0:
         figures["error_rate"] = Figure((now["failed"] - start["failed"]) / answered)
-    if before is not None and not restarted and lines is not None and before.get("logged") is not None:
-        listed = now["listed"] - before.get("listed", now["listed"])
+    known = None if before is None or restarted else before.get("logged")
+    if before is not None and lines is not None and known is not None:
+        listed = now["listed"] - before["listed"]
         if listed >= MIN_ANSWERS:
-            missing = 1 - (lines - before["logged"]) / listed
-            figures["unlogged_rate"] = Figure(max(0.0, missing))
+            figures["unlogged_rate"] = Figure(max(0.0, 1 - (lines - known) / listed))
     return figures
 
 
@@ -102,12 +102,14 @@ def logged_lines(folder: Path, since: str) -> int | None:
             if file.suffix != ".jsonl":
                 return None
             with file.open("rb") as stream:
-                count += sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+                count += sum(line.endswith(b"\n") for line in stream)
     return count
 
 
 def count_responses(text: str) -> dict[str, float]:
-    """Return {"all", "failed" (5xx), "listed" (2xx), "dropped" (log lines)} of a page of metrics."""
+    """Return the answers in a page of metrics: {"all", "failed" (5xx), "listed" (2xx)}, and the
+    number of "dropped" log lines.
+    """
     from prometheus_client.parser import text_string_to_metric_families
 
     counts = {"all": 0.0, "failed": 0.0, "listed": 0.0, "dropped": 0.0}

@@ -133,8 +133,7 @@ def changes(main: Traffic) -> list[str]:
         if measure.days:
             end = (main.until // DAY - measure.days) * DAY
         now, before = (
-            _value(name, main.between(end - n * 7 * DAY, end - (n - 1) * 7 * DAY))
-            for n in (1, 2)
+            _value(name, main.between(end - n * 7 * DAY, end - (n - 1) * 7 * DAY)) for n in (1, 2)
         )
         error = float(np.hypot(now.error, before.error))
         if error > 0 and abs(now.value - before.value) > MOVED * error:

@@ -264,7 +264,8 @@ def _judge_values(
         outcome = _judge_previous(one, measured(one, 0), measured, window)
         result = outcome.result
         if outcome.judged:
-            beyond = result.limit - result.value if row.bad == "low" else result.value - result.limit
+            beyond = result.value - result.limit
+            beyond *= -1 if row.bad == "low" else 1
             found.append((beyond / max(abs(result.compared_with), 1e-12), outcome))
     if not found:
         return _finish(row, NOTHING, None, float("nan"), window)

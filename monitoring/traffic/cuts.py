@@ -10,7 +10,7 @@ from monitoring.traffic.measure import Measure
 from monitoring.traffic.measures import MEASURES
 from monitoring.traffic.whole import (
     WHOLE_MEASURES,
-    category_coverage,
+    category_coverages,
     large_categories,
     whole_estimate,
 )
@@ -53,7 +53,7 @@ def figure(name: str, traffic: Traffic, *, where: str = "all") -> Estimate:
         return UserSums.of(user, flag, np.ones(len(flag))).estimate()
     if name.startswith(COVERAGE):
         part = _of_requests(traffic, where, name)
-        value = category_coverage(part, name.removeprefix(COVERAGE))
+        value = category_coverages(part).get(name.removeprefix(COVERAGE), float("nan"))
         return Estimate(value, float("nan"), len(np.unique(part.user_code)), len(part.requests))
     if name in WHOLE_MEASURES:
         return whole_estimate(WHOLE_MEASURES[name], _of_requests(traffic, where, name))

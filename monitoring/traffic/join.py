@@ -37,8 +37,8 @@ FEEDBACK = (
 )  # fmt: skip
 """Event types that can follow from a shown list. Product returns have no request_id."""
 EVENT_COLUMNS = (
-    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "named", "request", "early", "repeated",
-    "item_idx", "user_code", "day",
+    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "named", "listed", "request", "early",
+    "repeated", "item_idx", "user_code", "day",
 )  # fmt: skip
 
 
@@ -73,36 +73,23 @@ class Traffic:
     list_size: int = 10
     events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EVENT_COLUMNS))
     """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `named` whether the event has a
-    request_id; `request` the row of the list with this request_id and item, -1 without one;
-    `early` whether it is dated before that list; `repeated` whether it repeats another event."""
+    request_id; `listed` whether a list with this request_id and item is logged; `request` the row
+    of that list, -1 if it isn't in this part of the traffic; `early` whether it is dated before
+    that list; `repeated` whether it repeats another event."""
 
     def open_before(self, delay: str) -> int:
         """Return the first request time, in microseconds, that is still open for a delay."""
         return self.until - self.delays.microseconds(delay)
 
     def pick(self, keep: np.ndarray) -> "Traffic":
-        """Return the traffic of some requests: (R,) bool."""
-        rows = np.flatnonzero(keep)
-        row_of = np.full(len(self.requests), -1)
-        row_of[rows] = np.arange(len(rows))
-        request = row_of[self.shown["request"].to_numpy()]
-        shown = self.shown[request >= 0].assign(request=request[request >= 0])
+        """Return the traffic of some requests, (R,) bool, without the events of the others."""
+        row_of = self._row_of(keep)
         events = self.events
         if len(events):
             listed = events["request"].to_numpy(dtype=np.int64)
-            row = np.where(listed >= 0, row_of[listed], -1)
-            kept = (listed < 0) | (row >= 0)
-            events = events[kept].assign(request=row[kept]).reset_index(drop=True)
-        return Traffic(
-            self.requests.iloc[rows].reset_index(drop=True),
-            shown.reset_index(drop=True),
-            self.catalogue,
-            self.item_counts,
-            self.until,
-            self.delays,
-            self.list_size,
-            events,
-        )
+            kept = (listed < 0) | (row_of[listed] >= 0)
+            events = events[kept].assign(request=row_of[listed[kept]]).reset_index(drop=True)
+        return self._part(keep, row_of, events)
 
     def between(self, start: int, end: int) -> "Traffic":
         """Return the requests and events of a span of time, in microseconds.
@@ -110,12 +97,28 @@ class Traffic:
         An event counts in the span of its own time, also if its list was shown before it.
         """
         at = self.requests["at"].to_numpy()
-        part = self.pick((at >= start) & (at < end))
-        if not len(self.events):
-            return part
-        time = self.events["at"].to_numpy()
-        events = self.events[(time >= start) & (time < end)].reset_index(drop=True)
-        return replace(part, events=events)
+        keep = (at >= start) & (at < end)
+        row_of = self._row_of(keep)
+        events = self.events
+        if len(events):
+            time = events["at"].to_numpy(dtype=np.int64)
+            events = events[(time >= start) & (time < end)]
+            listed = events["request"].to_numpy(dtype=np.int64)
+            events = events.assign(request=row_of[listed]).reset_index(drop=True)
+        return self._part(keep, row_of, events)
+
+    def _row_of(self, keep: np.ndarray) -> np.ndarray:
+        """Return (R + 1,) the row of each request among those that are kept, -1 for the others.
+
+        The last place, index -1, stands for no request.
+        """
+        return np.append(np.where(keep, np.cumsum(keep) - 1, -1), -1)
+
+    def _part(self, keep: np.ndarray, row_of: np.ndarray, events: pd.DataFrame) -> "Traffic":
+        request = row_of[self.shown["request"].to_numpy()]
+        shown = self.shown[request >= 0].assign(request=request[request >= 0])
+        requests = self.requests[keep].reset_index(drop=True)
+        return replace(self, requests=requests, shown=shown.reset_index(drop=True), events=events)
 
     @property
     def user_code(self) -> np.ndarray:
@@ -218,7 +221,8 @@ def _event_sql() -> str:
             SELECT r.request_id, s.item_id, min(r.asked) AS asked, min(r.request) AS request
             FROM shown s JOIN requests r USING (request) GROUP BY r.request_id, s.item_id)
         SELECT e.user_id, e.item_id, e.event_type, e.value, e.moment AS at,
-            coalesce(e.request_id, '') <> '' AS named, coalesce(l.request, -1) AS request,
+            coalesce(e.request_id, '') <> '' AS named, l.request IS NOT NULL AS listed,
+            coalesce(l.request, -1) AS request,
             coalesce(e.moment < l.asked, false) AS early,
             coalesce(e.moment - lag(e.moment) OVER (
                 PARTITION BY e.user_id, e.item_id, e.event_type, e.request_id ORDER BY e.moment

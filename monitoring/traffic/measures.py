@@ -470,6 +470,4 @@ _ALL = (
         _each_request,
     ),
 )
-MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (*_ALL, *RECORDING_MEASURES)
-}
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_ALL, *RECORDING_MEASURES)}

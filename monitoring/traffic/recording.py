@@ -1,4 +1,4 @@
-"""Figures of how well traffic and feedback are recorded: they tell faults of the log from bad lists.
+"""Figures of how well traffic and feedback are recorded.
 
 Lists can look bad because events are lost, doubled, dated wrong or sent by robots. These figures
 don't depend on what is shown, so a campaign or another release leaves them as they are.
@@ -30,12 +30,8 @@ def _each_event(t: Traffic) -> np.ndarray:
     return np.ones(len(t.events))
 
 
-def _listed(t: Traffic) -> np.ndarray:
-    return (t.events["request"].to_numpy(dtype=np.int64) >= 0).astype(float)
-
-
 def _unlisted(t: Traffic) -> np.ndarray:
-    return _event("named")(t) * (1 - _listed(t))
+    return _event("named")(t) * (1 - _event("listed")(t))
 
 
 def _once(t: Traffic) -> np.ndarray:
@@ -95,7 +91,7 @@ RECORDING_MEASURES = (
         "low",
         "event",
         _event("early"),
-        _listed,
+        _event("listed"),
     ),
     Measure(
         "repeated_event_rate",

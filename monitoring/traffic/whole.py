@@ -60,24 +60,26 @@ def new_item_coverage(t: Traffic) -> float:
     newest = int(t.requests["at"].max()) if len(t.requests) else 0
     published = t.catalogue.published_at
     new = (published > newest - COVER_NEW_DAYS * DAY) & (published <= newest)
-    return covered(t, new & (published != 0))
-
-
-def category_coverage(t: Traffic, name: str) -> float:
-    """Return the coverage of a first category's items, divided by that of all items."""
-    whole = coverage(t)
-    return covered(t, first_categories(t.catalogue) == name) / whole if whole else float("nan")
-
-
-def covered(t: Traffic, items: np.ndarray) -> float:
-    """Return the expected share of some items, (N + 1,) bool, in LISTS random lists.
-
-    NaN with fewer than MIN_ITEMS of them, or fewer than LISTS lists.
-    """
-    if items[1:].sum() < MIN_ITEMS:
-        return float("nan")
+    new &= published != 0
     chance = chance_of_showing(t)
-    return float("nan") if chance is None else float(chance[items].mean())
+    if chance is None or new.sum() < MIN_ITEMS:
+        return float("nan")
+    return float(chance[new].mean())
+
+
+def category_coverages(t: Traffic) -> dict[str, float]:
+    """Return the coverage of each large first category's items, divided by that of all items.
+
+    Empty with fewer than LISTS lists.
+    """
+    chance = chance_of_showing(t)
+    if chance is None or not chance.any():
+        return {}
+    names = first_categories(t.catalogue)
+    whole = float(chance[1:].mean())
+    return {
+        name: float(chance[names == name].mean()) / whole for name in large_categories(t.catalogue)
+    }
 
 
 def large_categories(catalogue: Catalogue) -> list[str]:

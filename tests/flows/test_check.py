@@ -181,4 +181,4 @@ def test_errors_are_counted_from_the_services_metrics():
         )
     )
     text = "# TYPE bentoml_service_request counter\n" + text
-    assert count_responses(text) == {"all": 100, "failed": 10, "dropped": 0}
+    assert count_responses(text) == {"all": 100, "failed": 10, "listed": 90, "dropped": 0}
