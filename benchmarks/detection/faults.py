@@ -134,7 +134,7 @@ def default_rows(at: Context, log: Log) -> Log:
 
 
 def with_skew(log: Log, differ: float) -> Log:
-    return replace(log, operation=log.operation | {"skew_exact_share": 1 - differ})
+    return replace(log, operation=log.operation | {"skew_different_share": differ})
 
 
 def wrong_default(at: Context, lists: Lists) -> Lists:

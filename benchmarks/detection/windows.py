@@ -155,7 +155,6 @@ class Bench:
             newest = earlier.requests["at"].to_numpy() >= end - 7 * DAY - BEFORE
             log = combined(picked(earlier, newest), log)
         traffic = self.shop.join(log, until=end)
-        traffic = traffic.between(end - 7 * DAY - BEFORE, end)
         return {
             "figures": dict(figures_of(traffic, FIGURES, days=7)) | shares_of(traffic, days=7),
             "daily": dict(figures_of(traffic, DAILY, days=1)),
@@ -167,7 +166,7 @@ class Bench:
         newest = float(log.events["at"][known < end].max())
         return {"data_age_hours": (end - newest) / DAY * 24} | {
             name: value
-            for name, value in {"skew_exact_share": 1.0, "release_age_days": 3.0}.items()
+            for name, value in {"skew_different_share": 0.0, "release_age_days": 3.0}.items()
             if name not in log.operation
         }
 

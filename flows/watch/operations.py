@@ -48,7 +48,8 @@ def operation_figures(
         figures["item_features_age_hours"] = Figure(age)
     skew = _read(settings.reports / SKEW)
     if skew is not None:
-        figures["skew_exact_share"] = Figure(skew["exact_share"])
+        differ = skew["different_share"].values()
+        figures["skew_different_share"] = Figure(max(differ, default=0.0))
     return figures | service_figures(settings)
 
 
