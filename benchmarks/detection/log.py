@@ -171,6 +171,7 @@ class Shop:
             | {
                 c.VALUE: pa.array(events[c.VALUE], pa.float64()),
                 c.EVENT_TIMESTAMP: pa.array(events["at"], pa.int64()).cast(TIMESTAMP),
+                c.INGESTED_AT: pa.array(events["known"], pa.int64()).cast(TIMESTAMP),
             }
         )
         return join_outcomes(

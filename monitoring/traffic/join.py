@@ -37,8 +37,8 @@ FEEDBACK = (
 )  # fmt: skip
 """Event types that can follow from a shown list. Product returns have no request_id."""
 EVENT_COLUMNS = (
-    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "named", "listed", "request", "early",
-    "repeated", "item_idx", "user_code", "day",
+    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "arrived", "named", "listed", "request",
+    "early", "repeated", "item_idx", "user_code", "day",
 )  # fmt: skip
 
 
@@ -72,7 +72,8 @@ class Traffic:
     delays: Delays = field(default_factory=Delays)
     list_size: int = 10
     events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EVENT_COLUMNS))
-    """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `named` whether the event has a
+    """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `at` and `arrived` in
+    microseconds, when it happened and when it was ingested; `named` whether the event has a
     request_id; `listed` whether a list with this request_id and item is logged; `request` the row
     of that list, -1 if it isn't in this part of the traffic; `early` whether it is dated before
     that list; `repeated` whether it repeats another event."""
@@ -94,15 +95,15 @@ class Traffic:
     def between(self, start: int, end: int) -> "Traffic":
         """Return the requests and events of a span of time, in microseconds.
 
-        An event counts in the span of its own time, also if its list was shown before it.
+        An event counts in the span in which it happened, and in that in which it arrived.
         """
         at = self.requests["at"].to_numpy()
         keep = (at >= start) & (at < end)
         row_of = self._row_of(keep)
         events = self.events
         if len(events):
-            time = events["at"].to_numpy(dtype=np.int64)
-            events = events[(time >= start) & (time < end)]
+            times = [events[name].to_numpy(dtype=np.int64) for name in ("at", "arrived")]
+            events = events[np.any([(time >= start) & (time < end) for time in times], axis=0)]
             listed = events["request"].to_numpy(dtype=np.int64)
             events = events.assign(request=row_of[listed]).reset_index(drop=True)
         return self._part(keep, row_of, events)
@@ -155,7 +156,8 @@ def join_outcomes(
     kinds = ", ".join(f"'{name}'" for name in target_events)
     connection.execute(
         f"CREATE TEMP TABLE events AS SELECT user_id, item_id, event_type, value, request_id,"
-        f" epoch_us(event_timestamp) AS moment FROM raw WHERE epoch_us(event_timestamp) < {until}"
+        f" epoch_us(event_timestamp) AS moment, greatest(epoch_us(event_timestamp),"
+        f" epoch_us(ingested_at)) AS arrived FROM raw WHERE epoch_us(event_timestamp) < {until}"
     )
     outcomes = connection.execute(_outcome_sql(delays, kinds)).df().sort_values("place")
     history = connection.execute(
@@ -221,7 +223,7 @@ def _event_sql() -> str:
             SELECT r.request_id, s.item_id, min(r.asked) AS asked, min(r.request) AS request
             FROM shown s JOIN requests r USING (request) GROUP BY r.request_id, s.item_id)
         SELECT e.user_id, e.item_id, e.event_type, e.value, e.moment AS at,
-            coalesce(e.request_id, '') <> '' AS named, l.request IS NOT NULL AS listed,
+            e.arrived, coalesce(e.request_id, '') <> '' AS named, l.request IS NOT NULL AS listed,
             coalesce(l.request, -1) AS request,
             coalesce(e.moment < l.asked, false) AS early,
             coalesce(e.moment - lag(e.moment) OVER (

@@ -16,6 +16,8 @@ PRICED = ("add_to_cart", "purchase")
 """Event types whose value is a price."""
 ODD_PRICE = 2.0
 """Factor between a paid price and the catalogue's from which the paid one counts as odd."""
+LATE = 24 * c.MICROSECONDS_PER_HOUR
+"""Time from an event to its arrival from which it counts as late: outcomes are closed by then."""
 ROBOT_REQUESTS = 15
 """Number of requests from which a user is judged as a possible robot."""
 ROBOT_CLICKS = 0.5
@@ -92,6 +94,17 @@ RECORDING_MEASURES = (
         "event",
         _event("early"),
         _event("listed"),
+    ),
+    Measure(
+        "late_event_rate",
+        "late events",
+        "share",
+        "events that arrived more than 24 hours after they happened / events that happened or"
+        " arrived in the window",
+        "low",
+        "event",
+        lambda t: _event("arrived")(t) - _event("at")(t) > LATE,
+        _each_event,
     ),
     Measure(
         "repeated_event_rate",

@@ -1,6 +1,7 @@
 """Figures of how traffic is recorded, of what users saw before, and of coverage, by hand."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from monitoring.traffic.cuts import FigureError, by, figure, values_of
@@ -9,7 +10,7 @@ from monitoring.traffic.measures import MEASURES
 from monitoring.traffic.recording import ROBOT_REQUESTS
 from monitoring.traffic.whole import LISTS
 from shortlist.catalogue import Catalogue
-from shortlist.contracts import ITEMS
+from shortlist.contracts import ITEMS, TIMESTAMP
 from tests.monitoring.conftest import as_table, event_table
 from tests.monitoring.test_traffic import START, joined, tables
 
@@ -65,6 +66,28 @@ def test_events_go_with_their_time_or_with_their_list(feedback):
     assert alone.events["listed"].sum() == len(alone.events) - 1
     assert (alone.events["request"] == -1).all()
     assert len(alone.pick(np.zeros(0, dtype=bool)).events) == len(alone.events)
+
+
+def test_late_events_count_when_they_happen_and_when_they_arrive():
+    requests, shown = tables([("ra", "a", START, ["i1"]), ("rb", "b", START + 5 * DAY, ["i1"])])
+    table = event_table(
+        [("a", "i1", START + 1, None, "ra", "click"), ("a", "i1", START + 2, None, "ra", "like")]
+    )
+    times = pa.array([START + 3 * DAY, START + 23 * HOUR], pa.int64())
+    place = table.schema.get_field_index("ingested_at")
+    table = table.set_column(place, table.schema.field(place), times.cast(TIMESTAMP))
+    traffic = join_outcomes(
+        requests,
+        shown,
+        table,
+        catalogue=joined([("ra", "a", START, ["i1"])], []).catalogue,
+        item_counts=np.zeros(7),
+        target_events=("click",),
+        until=START + 9 * DAY,
+    )
+    assert value("late_event_rate", traffic.between(START, START + DAY)) == 1 / 2
+    assert value("late_event_rate", traffic.between(START + 2 * DAY, START + 4 * DAY)) == 1
+    assert len(traffic.between(START + DAY, START + 2 * DAY).events) == 0
 
 
 def test_prices_are_compared_with_the_catalogues():
