@@ -8,6 +8,7 @@ on. Limits are tuned on seeds 0 to 4; seeds from 5 on are reported, with other s
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,22 @@ def by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     return out
 
 
+def signs_by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Return the alarms of the first window with any, and the causes named, most frequent first."""
+    out: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for row in rows:
+        of = out.setdefault(row["fault"], {}).setdefault(
+            str(row["strength"]), {"alarms": [], "causes": []}
+        )
+        of["alarms"] += sorted(row["alarms"])
+        of["causes"] += [row["cause"] or "none"] if row["found"] else []
+    for strengths in out.values():
+        for of in strengths.values():
+            for name, values in of.items():
+                of[name] = [each for each, _ in Counter(values).most_common()]
+    return out
+
+
 def clean_by_kind(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, int]:
     """Return the number of false alarms by kind of clean window."""
     counts: dict[str, int] = {}
@@ -160,7 +177,7 @@ def detectors(
     return {
         "board with tuned limits": with_limits,
         "board": lambda window: board_verdict(file, window),
-        "fixed thresholds (today's file)": lambda window: board_verdict(fixed, window),
+        "the board's limits without tests": lambda window: board_verdict(fixed, window),
     } | {name: rival(name) for name in rivals}
 
 
@@ -183,6 +200,7 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
     results = {name: judged(reported, detect) for name, detect in every.items()}
     for name in ("board", "board with tuned limits"):
         results[name]["cause_right_share"] = cause_right_share(results[name]["rows"])
+    signs = signs_by_fault(results["board"]["rows"])
     faults = {name: by_fault(results[name].pop("rows")) for name in list(results)}
     return {
         "board": results.pop("board") | {"false_alarms": clean_by_kind(reported, every["board"])},
@@ -192,6 +210,7 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
             "board": faults["board"],
             "board with tuned limits": faults["board with tuned limits"],
         },
+        "signs_of_board": signs,
         "tuned_margin": margin,
         "seeds": {"tuned": [s["seed"] for s in tuning], "reported": [s["seed"] for s in reported]},
         "strengths": {"tuned": TUNED_STRENGTHS, "reported": STRENGTHS},

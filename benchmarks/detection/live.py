@@ -41,11 +41,12 @@ def live(
     """
     day = (pages.page.at - world.start) // DAY
     turn = pd.DataFrame({"user": pages.page.user, "day": day}).groupby(["user", "day"]).cumcount()
-    rounds = pd.Series(np.arange(len(day))).groupby([day, turn.to_numpy()])
+    key = day * len(day) + turn.to_numpy()
     made: list[Lists] = []
     done: list[Outcome] = []
-    for (today, _), rows in rounds:
-        part = pages.take(rows.to_numpy())
+    for number in np.unique(key):
+        part = pages.take(np.flatnonzero(key == number))
+        today = number // len(day)
         seen = today - chosen_at[part.page.user] < SEEN_DAYS
         lists = replace(rank(world, known, part.page, part.moment, seen), row=part.row)
         lists = lists if change is None else change(lists)

@@ -215,4 +215,4 @@ def _events_behind(part: Traffic, measure: Measure) -> pd.DataFrame:
         numerator=top,
         denominator=bottom,
     )
-    return frame[np.nan_to_num(top) > 0].tail(ROWS)
+    return frame.loc[np.nan_to_num(top) > 0].tail(ROWS)

@@ -71,7 +71,7 @@ class Traffic:
     """Microseconds; events before this time are known."""
     delays: Delays = field(default_factory=Delays)
     list_size: int = 10
-    events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EVENT_COLUMNS))
+    events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=pd.Index(EVENT_COLUMNS)))
     """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `at` and `arrived` in
     microseconds, when it happened and when it was ingested; `named` whether the event has a
     request_id; `listed` whether a list with this request_id and item is logged; `request` the row
@@ -241,14 +241,14 @@ def _event_columns(
 ) -> pd.DataFrame:
     """Add item_idx, user_code (as in the requests) and day, and order the columns."""
     code = requests.drop_duplicates(c.USER_ID).set_index(c.USER_ID)["user_code"]
-    others = events.loc[~events[c.USER_ID].isin(code.index), c.USER_ID].unique()
+    others = events.loc[~events[c.USER_ID].isin(code.index.tolist()), c.USER_ID].unique()
     code = pd.concat([code, pd.Series(np.arange(len(others)) + len(code), index=others)])
     events = events.assign(
         item_idx=catalogue.vocab.encode(events[c.ITEM_ID].tolist()),
         user_code=code.reindex(events[c.USER_ID]).to_numpy(dtype=np.int64),
         day=events["at"] // DAY,
     )
-    return events[list(EVENT_COLUMNS)]
+    return events.loc[:, list(EVENT_COLUMNS)]
 
 
 def _outcome_sql(delays: Delays, targets: str) -> str:
