@@ -22,8 +22,9 @@ from simulation.world import World
 FIRST = 5
 """Week in which faults start; the four weeks before are what windows are compared with."""
 QUIET_WEEKS = range(FIRST, WEEKS)
-BEFORE = 2 * DAY
-"""Traffic before a week that is joined with it, because windows end before the newest outcomes."""
+BEFORE = 7 * DAY
+"""Traffic before a week that is joined with it: windows end before the newest outcomes, and events
+may arrive days after their lists."""
 FIGURES = tuple(
     name
     for name, measure in MEASURES.items()
