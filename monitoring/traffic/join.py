@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
+from monitoring.traffic.feedback import EVENT_COLUMNS, event_columns, event_sql
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
@@ -29,17 +30,6 @@ NEW_ITEM_DAYS = 7
 """Days after its publication on which an item counts as new."""
 SEEN_DAYS = 28
 """Days after a target event on which the item counts as chosen before by this user."""
-REPEAT_SECONDS = 60
-"""Seconds within which an equal event of the same user, item and request is a repetition."""
-FEEDBACK = (
-    "view", "click", "add_to_cart", "purchase", "rating", "review", "like", "dislike", "hide",
-    "watch", "survey",
-)  # fmt: skip
-"""Event types that can follow from a shown list. Product returns have no request_id."""
-EVENT_COLUMNS = (
-    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, "at", "arrived", "named", "listed", "request",
-    "early", "repeated", "item_idx", "user_code", "day",
-)  # fmt: skip
 
 
 class Delays(Config):
@@ -71,7 +61,9 @@ class Traffic:
     """Microseconds; events before this time are known."""
     delays: Delays = field(default_factory=Delays)
     list_size: int = 10
-    events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=pd.Index(EVENT_COLUMNS)))
+    events: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=pd.Index(EVENT_COLUMNS))
+    )
     """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `at` and `arrived` in
     microseconds, when it happened and when it was ingested; `named` whether the event has a
     request_id; `listed` whether a list with this request_id and item is logged; `request` the row
@@ -187,7 +179,7 @@ def join_outcomes(
         .to_numpy(dtype=float)
     )
     seen = connection.execute(_SEEN_SQL.format(targets=kinds, days=SEEN_DAYS * DAY)).df()["place"]
-    feedback = connection.execute(_event_sql()).df()
+    feedback = connection.execute(event_sql()).df()
     connection.close()
     rows = requests.to_pandas().assign(
         user_code=pd.factorize(requests.column(c.USER_ID).to_pandas())[0],
@@ -203,7 +195,7 @@ def join_outcomes(
         if name != "place":
             joined[name] = outcomes[name].to_numpy()
     joined["seen"] = np.isin(np.arange(len(joined)), seen.to_numpy())
-    feedback = _event_columns(feedback, rows, catalogue)
+    feedback = event_columns(feedback, rows, catalogue)
     return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size, feedback)
 
 
@@ -213,42 +205,6 @@ _SEEN_SQL = """
     ON e.user_id = r.user_id AND e.item_id = s.item_id AND e.moment < r.asked
         AND e.moment >= r.asked - {days}
 """
-
-
-def _event_sql() -> str:
-    """Return the query of the FEEDBACK events since the first request, with their lists."""
-    kinds = ", ".join(f"'{name}'" for name in FEEDBACK)
-    return f"""
-        WITH lists AS (
-            SELECT r.request_id, s.item_id, min(r.asked) AS asked, min(r.request) AS request
-            FROM shown s JOIN requests r USING (request) GROUP BY r.request_id, s.item_id)
-        SELECT e.user_id, e.item_id, e.event_type, e.value, e.moment AS at,
-            e.arrived, coalesce(e.request_id, '') <> '' AS named, l.request IS NOT NULL AS listed,
-            coalesce(l.request, -1) AS request,
-            coalesce(e.moment < l.asked, false) AS early,
-            coalesce(e.moment - lag(e.moment) OVER (
-                PARTITION BY e.user_id, e.item_id, e.event_type, e.request_id ORDER BY e.moment
-            ) <= {REPEAT_SECONDS * c.MICROSECONDS_PER_SECOND}, false) AS repeated
-        FROM events e LEFT JOIN lists l USING (request_id, item_id)
-        WHERE e.event_type IN ({kinds}) AND e.item_id IS NOT NULL
-            AND e.moment >= (SELECT min(asked) FROM requests)
-        ORDER BY e.moment, e.user_id, e.item_id, e.event_type
-    """
-
-
-def _event_columns(
-    events: pd.DataFrame, requests: pd.DataFrame, catalogue: Catalogue
-) -> pd.DataFrame:
-    """Add item_idx, user_code (as in the requests) and day, and order the columns."""
-    code = requests.drop_duplicates(c.USER_ID).set_index(c.USER_ID)["user_code"]
-    others = events.loc[~events[c.USER_ID].isin(code.index.tolist()), c.USER_ID].unique()
-    code = pd.concat([code, pd.Series(np.arange(len(others)) + len(code), index=others)])
-    events = events.assign(
-        item_idx=catalogue.vocab.encode(events[c.ITEM_ID].tolist()),
-        user_code=code.reindex(events[c.USER_ID]).to_numpy(dtype=np.int64),
-        day=events["at"] // DAY,
-    )
-    return events.loc[:, list(EVENT_COLUMNS)]
 
 
 def _outcome_sql(delays: Delays, targets: str) -> str:
