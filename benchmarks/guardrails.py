@@ -8,6 +8,7 @@ on. Limits are tuned on seeds 0 to 4; seeds from 5 on are reported, with other s
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,12 @@ def judged(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, Any]:
             if first is not None and verdicts[first].actions:
                 right = is_right(verdicts[first].actions, case["fault"])
             alarms = frozenset() if first is None else verdicts[first].alarms
+            cause = None if first is None else verdicts[first].cause
             about = {"fault": case["fault"], "strength": case["strength"]}
             rows.append(
-                about | {"found": first is not None, "lost": lost, "right": right, "alarms": alarms}
+                about
+                | {"found": first is not None, "lost": lost, "right": right}
+                | {"alarms": alarms, "cause": cause}
             )
     strengths = sorted({row["strength"] for row in rows})
     return {
@@ -107,6 +111,22 @@ def by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     return out
 
 
+def signs_by_fault(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Return the alarms of the first window with any, and the causes named, most frequent first."""
+    out: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for row in rows:
+        of = out.setdefault(row["fault"], {}).setdefault(
+            str(row["strength"]), {"alarms": [], "causes": []}
+        )
+        of["alarms"] += sorted(row["alarms"])
+        of["causes"] += [row["cause"] or "none"] if row["found"] else []
+    for strengths in out.values():
+        for of in strengths.values():
+            for name, values in of.items():
+                of[name] = [each for each, _ in Counter(values).most_common()]
+    return out
+
+
 def clean_by_kind(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, int]:
     """Return the number of false alarms by kind of clean window."""
     counts: dict[str, int] = {}
@@ -114,6 +134,13 @@ def clean_by_kind(seeds: list[dict[str, Any]], detect: Detector) -> dict[str, in
         for each, window in zip(seed["quiet"], quiet_windows(seed), strict=True):
             counts[each["kind"]] = counts.get(each["kind"], 0) + bool(detect(window).alarms)
     return counts
+
+
+def cause_right_share(rows: list[dict[str, Any]]) -> float | None:
+    """Return the share of the found faults whose family the detector names."""
+    found = [row for row in rows if row["found"]]
+    right = [row["cause"] == FAMILY[row["fault"]] for row in found]
+    return round(float(np.mean(right)), 4) if right else None
 
 
 def _share(rows: list[dict[str, Any]], name: str) -> float | None:
@@ -139,7 +166,8 @@ def detectors(
         if not configured.alarms and not more:
             return Verdict(frozenset())
         alarms = configured.alarms | more
-        return Verdict(alarms, configured.actions | {OF_FAMILY[diagnose(alarms)]})
+        family = diagnose(alarms)
+        return Verdict(alarms, configured.actions | {OF_FAMILY[family]}, family)
 
     def rival(name: str) -> Detector:
         return lambda window: Verdict(
@@ -149,7 +177,7 @@ def detectors(
     return {
         "board with tuned limits": with_limits,
         "board": lambda window: board_verdict(file, window),
-        "fixed thresholds (today's file)": lambda window: board_verdict(fixed, window),
+        "the board's limits without tests": lambda window: board_verdict(fixed, window),
     } | {name: rival(name) for name in rivals}
 
 
@@ -167,16 +195,12 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
     limits, margin = tune({seed["seed"]: quiet_windows(seed) for seed in tuning})
     rivals = judged_rivals(reported)
     every = detectors(limits, lambda alarms: "data", rivals=rivals)
-    causes = {
-        name: fit_causes(alarm_sets(tuning, every[name]))
-        for name in ("board with tuned limits", "board")
-    }
-    every = detectors(limits, causes["board with tuned limits"], rivals=rivals)
+    diagnose = fit_causes(alarm_sets(tuning, every["board with tuned limits"]))
+    every = detectors(limits, diagnose, rivals=rivals)
     results = {name: judged(reported, detect) for name, detect in every.items()}
-    for name, diagnose in causes.items():
-        found = [row for row in results[name]["rows"] if row["found"]]
-        right = [diagnose(row["alarms"]) == FAMILY[row["fault"]] for row in found]
-        results[name]["cause_right_share"] = round(float(np.mean(right)), 4) if right else None
+    for name in ("board", "board with tuned limits"):
+        results[name]["cause_right_share"] = cause_right_share(results[name]["rows"])
+    signs = signs_by_fault(results["board"]["rows"])
     faults = {name: by_fault(results[name].pop("rows")) for name in list(results)}
     return {
         "board": results.pop("board") | {"false_alarms": clean_by_kind(reported, every["board"])},
@@ -186,6 +210,7 @@ def summary(tuning: list[dict[str, Any]], reported: list[dict[str, Any]]) -> dic
             "board": faults["board"],
             "board with tuned limits": faults["board with tuned limits"],
         },
+        "signs_of_board": signs,
         "tuned_margin": margin,
         "seeds": {"tuned": [s["seed"] for s in tuning], "reported": [s["seed"] for s in reported]},
         "strengths": {"tuned": TUNED_STRENGTHS, "reported": STRENGTHS},

@@ -113,8 +113,11 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         },
     )
     print(f"monitor: {board.verdict}; {index} ({written['seconds']} s)")
+    if board.cause is not None:
+        print(f"monitor: probable cause: {board.cause.family}, {board.cause.meaning}")
     return {
         "verdict": board.verdict,
+        "cause": None if board.cause is None else board.cause.model_dump(),
         "guardrails": rows,
         "alarms": checked["alarms"],
         "canary": checked["canary"],

@@ -59,7 +59,8 @@ def morning_page(content: Mapping[str, Any]) -> str:
     """Return the page's HTML.
 
     Args:
-        content: {"verdict", "about": {label: text}, "alarms": open alarms, "closed": alarms closed
+        content: {"verdict", "about": {label: text}, "cause": {"family", "meaning", "signs"} or
+            None, "alarms": open alarms, "closed": alarms closed
             lately, "audit": newest audit lines, "results": results of the board, "rows":
             {guardrail: file}, "trends": [{"name", "title", "unit", "days", "values", "limit"}],
             "releases": {day: release}, "changes": [text], "experiment": text or None, "switches":
@@ -69,6 +70,7 @@ def morning_page(content: Mapping[str, Any]) -> str:
         "<h1>Shortlist: this morning</h1>",
         f'<p class="soft">{_pairs(content["about"])}</p>',
         f'<div class="state {content["verdict"]}">{STATE[content["verdict"]]}</div>',
+        _cause(content["cause"]),
         "<h2>What needs a person</h2>",
         _needs(content),
         "<h2>What was done</h2>",
@@ -86,6 +88,17 @@ def morning_page(content: Mapping[str, Any]) -> str:
         _runbook(content["runbook"]),
     ]
     return document(body, title=f"Shortlist: {content['verdict']}", style=STYLE)
+
+
+def _cause(cause: Mapping[str, Any] | None) -> str:
+    """Name the probable cause of the alarms, with the guardrails that point to it."""
+    if cause is None:
+        return ""
+    signs = ", ".join(escape(name) for name in cause["signs"])
+    return (
+        f'<div class="card"><h3>Probable cause: {escape(cause["family"])}</h3>'
+        f"<p>{escape(cause['meaning'])}. <small>Signs: {signs}</small></p></div>"
+    )
 
 
 def _needs(content: Mapping[str, Any]) -> str:

@@ -45,6 +45,11 @@ class Context:
         rng = np.random.default_rng([self.seed, *what.encode()]) if what else self.rng
         return rng.random(count) < self.strength
 
+    def pages(self, rows: np.ndarray) -> np.ndarray:
+        """Return whether each page, by its number in the recording, is one that the fault hits."""
+        rng = np.random.default_rng([self.seed, *b"pages"])
+        return rng.random(int(rows.max(initial=-1)) + 1)[rows] < self.strength
+
     def users(self, names: Any) -> np.ndarray:
         """Return whether each user, by name, is one of those that the fault hits."""
         hit = self.shop.user_ids[self.some(self.shop.world.num_users, "users")]
@@ -66,12 +71,13 @@ class Fault:
 
 def ranked_with(at: Context, lists: Lists, known: Knowledge, **options) -> Lists:
     """Make the lists again with other knowledge; the logged features are those that were used."""
-    return rank(at.shop.world, known, lists.page, lists.moment, lists.seen, **options)
+    other = rank(at.shop.world, known, lists.page, lists.moment, lists.seen, **options)
+    return replace(other, row=lists.row)
 
 
 def for_some_pages(at: Context, lists: Lists, other: Callable[[Lists], Lists]) -> Lists:
     """Change the lists of a random share of the pages."""
-    rows = np.flatnonzero(at.some(len(lists), "pages"))
+    rows = np.flatnonzero(at.pages(lists.row))
     return lists if len(rows) == 0 else lists.placed(rows, other(lists.take(rows)))
 
 
@@ -106,13 +112,29 @@ def old_states(at: Context, log: Log) -> Log:
 
 
 def stale_item_features(at: Context, lists: Lists) -> Lists:
-    hit = at.some(len(at.known.quality))
+    hit = at.some(len(at.known.quality), "items")
     other = replace(
         at.known,
         quality=shuffled(at.known.quality, hit, at.rng),
         appeal=shuffled(at.known.appeal, hit, at.rng),
     )
     return ranked_with(at, lists, other)
+
+
+def old_item_rows(at: Context, log: Log) -> Log:
+    """`shortlist skew` recomputes the items' features from the lake."""
+    hit = at.shop.item_ids[at.some(len(at.known.quality), "items")]
+    shown = log.shown[c.ITEM_ID].to_numpy(str)
+    return with_skew(log, float(np.isin(shown, hit.astype(str)).mean()))
+
+
+def default_rows(at: Context, log: Log) -> Log:
+    """`shortlist skew` finds states in the lake for users who were served as unknown."""
+    return with_skew(log, float(at.users(log.requests[c.USER_ID]).mean()))
+
+
+def with_skew(log: Log, differ: float) -> Log:
+    return replace(log, operation=log.operation | {"skew_different_share": differ})
 
 
 def wrong_default(at: Context, lists: Lists) -> Lists:
@@ -131,7 +153,7 @@ def train_serve_difference(at: Context, lists: Lists) -> Lists:
 
 def skewed(at: Context, log: Log) -> Log:
     """`shortlist skew` finds the share of vectors that differ."""
-    return replace(log, operation=log.operation | {"skew_exact_share": 1 - at.strength})
+    return with_skew(log, at.strength)
 
 
 # Index and models
@@ -162,7 +184,7 @@ def scale_of_embeddings(at: Context, lists: Lists) -> Lists:
 
 def failing(at: Context, lists: Lists) -> Lists:
     """Requests fail, up to one in twenty; their users see nothing."""
-    failed = replace(at, strength=at.strength / 20).some(len(lists))
+    failed = replace(at, strength=at.strength / 20).pages(lists.row)
     return replace(lists, item=np.where(failed[:, None], NO_ITEM, lists.item))
 
 
@@ -325,10 +347,8 @@ def fallback_storm(at: Context, lists: Lists) -> Lists:
 
 
 def skipped_stages(at: Context, log: Log) -> Log:
-    return replace(
-        log,
-        requests=log.requests.assign(skipped=np.where(at.some(len(log.requests), "pages"), 2, 0)),
-    )
+    hit = at.pages(log.requests["row"].to_numpy())
+    return replace(log, requests=log.requests.assign(skipped=np.where(hit, 2, 0)))
 
 
 # Measurement
@@ -346,7 +366,8 @@ def lost_lines(at: Context, log: Log) -> Log:
     """The log loses lists without a choice, so that the others are over-represented."""
     chosen = log.requests[c.REQUEST_ID].isin(log.events[c.REQUEST_ID])
     keep = chosen.to_numpy() | ~at.some(len(log.requests))
-    return picked(log, keep)
+    unlogged = {"unlogged_rate": 1 - float(keep.mean())}  # the service counts its answers
+    return replace(picked(log, keep), operation=log.operation | unlogged)
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -357,8 +378,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("bot burst", "data", (NOTIFY, HOLD), log=bot_burst),
     Fault("time zone", "data", (NOTIFY, HOLD), log=time_zone),
     Fault("frozen view", "features", (HOLD, NOTIFY), lists=frozen_view, log=old_states),
-    Fault("stale item features", "features", (HOLD, RETRAIN), lists=stale_item_features),
-    Fault("wrong default", "features", (HOLD, RETRAIN), lists=wrong_default),
+    Fault(
+        "stale item features",
+        "features",
+        (HOLD, RETRAIN),
+        lists=stale_item_features,
+        log=old_item_rows,
+    ),
+    Fault("wrong default", "features", (HOLD, RETRAIN), lists=wrong_default, log=default_rows),
     Fault("train/serve difference", "features", (HOLD,), lists=train_serve_difference, log=skewed),
     Fault("wrong index", "models", (HOLD, ROLL_BACK), lists=wrong_index),
     Fault("stale release", "models", (RETRAIN, HOLD), lists=stale_release, log=old_release),

@@ -39,6 +39,8 @@ class Verdict:
 
     alarms: frozenset[str]
     actions: frozenset[str] = frozenset()
+    cause: str | None = None
+    """Family of the probable cause that the board names."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def for_bench(file: GuardrailFile) -> GuardrailFile:
         if row.compare == "reference":
             row = row.model_copy(update={"compare": "previous", "figure": name})
         daily = row.window_hours == 24 and row.compare == "absolute" and row.figure in DAILY
-        if row.figure in FIGURES and row.window_hours != WEEK and not daily:
+        measured = row.figure in FIGURES or row.figure.endswith("=*")
+        if measured and row.window_hours != WEEK and not daily:
             raise ValueError(
                 f"guardrail '{row.name}': the bench doesn't measure {row.figure} over"
                 f" {row.window_hours:g} hours; want {WEEK:g}, or 24 and compare absolute for"
@@ -98,10 +101,20 @@ def board_verdict(file: GuardrailFile, window: Window) -> Verdict:
         return Estimate(_number(found[0]), _number(found[1]), found[2])
 
     plain = {name: Figure(value) for name, value in window.now["operation"].items()}
-    board = judge_board(file, _nothing(), figures=plain, measured=measured)
+    starred = {row.figure for row in file.guardrail if row.figure.endswith("=*")}
+    values = {
+        figure: [
+            name.removeprefix(figure[:-1])
+            for name in window.now["figures"]
+            if name.startswith(figure[:-1])
+        ]
+        for figure in starred
+    }
+    board = judge_board(file, _nothing(), figures=plain, measured=measured, values=values)
     return Verdict(
         frozenset(decision.guardrail for decision in board.decisions),
         frozenset(decision.action for decision in board.decisions),
+        None if board.cause is None else board.cause.family,
     )
 
 

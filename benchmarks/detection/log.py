@@ -16,7 +16,7 @@ from shortlist.contracts import TIMESTAMP
 from shortlist.datasets.service.traffic_log import REQUESTS, SHOWN
 from shortlist.items.catalogue import Catalogue
 from simulation.behaviour import NO_ITEM
-from simulation.outcome import Outcome, draw_outcome
+from simulation.outcome import Outcome
 from simulation.tables import Publisher
 from simulation.world import World
 
@@ -30,11 +30,11 @@ USUAL_ERRORS, ERRORS_SPREAD = 0.002, 0.5
 class Log:
     """A serving log with what users did, before it is joined; faults change it."""
 
-    requests: pd.DataFrame  # (R,) columns of REQUESTS
+    requests: pd.DataFrame  # (R,) columns of REQUESTS, and row: number of the page
     shown: pd.DataFrame  # columns of SHOWN, with the feature columns
     events: pd.DataFrame  # (E,) user_id, item_id, event_type, at, known, value, request_id
     operation: dict[str, float] = field(default_factory=dict)
-    """Figures without requests behind them: `error_rate`, and what a fault sets."""
+    """Figures without requests behind them: `error_rate`, `unlogged_rate`, and those of a fault."""
 
 
 FEATURES = ("liking", "appeal", "quality", "log_price", "age")
@@ -51,24 +51,23 @@ class Shop:
     item_ids: np.ndarray
 
     @classmethod
-    def of(cls, world: World) -> "Shop":
+    def of(cls, world: World, chosen: np.ndarray) -> "Shop":
+        """
+        Args:
+            chosen: (N,) number of times that each item was chosen before the traffic.
+        """
         publisher = Publisher(world)
         catalogue = Catalogue.from_items(publisher.items(0, world.num_items))
         return cls(
             world,
             catalogue,
-            np.zeros(catalogue.num_items + 1),
+            np.concatenate([[0.0], chosen]),
             np.array(publisher.user_ids.to_pylist(), dtype=object),
             np.array(publisher.item_ids.to_pylist(), dtype=object),
         )
 
-    def log(self, lists: Lists, *, rng: np.random.Generator, world: World | None = None) -> Log:
-        """Draw what users do with the lists.
-
-        Args:
-            world: a world with other items, for faults of prices; None: the recorded one.
-        """
-        outcome = draw_outcome(world or self.world, lists.moment, lists.page, lists.item, rng)
+    def log(self, lists: Lists, outcome: Outcome, *, rng: np.random.Generator) -> Log:
+        """Return the serving log and the events of lists and of what users did with them."""
         pages, k = lists.item.shape
         users = self.user_ids[lists.page.user]
         number = np.array([f"r{at}-{user}" for at, user in zip(lists.page.at, users, strict=True)])
@@ -89,6 +88,7 @@ class Shop:
                 "items": (lists.item != NO_ITEM).sum(axis=1),
                 "first_position": 1,
                 "explored": False,
+                "row": lists.row,
             }
         )
         filled = lists.item.ravel() != NO_ITEM
@@ -109,9 +109,8 @@ class Shop:
         )
         events = self._events(outcome, lists, users, number)
         rate = min(USUAL_ERRORS * rng.lognormal(0, ERRORS_SPREAD), 1.0)
-        return Log(
-            requests, shown, events, {"error_rate": float(rng.binomial(pages, rate) / pages)}
-        )
+        operation = {"error_rate": float(rng.binomial(pages, rate) / pages), "unlogged_rate": 0.0}
+        return Log(requests, shown, events, operation)
 
     def _events(
         self, outcome: Outcome, lists: Lists, users: np.ndarray, number: np.ndarray
@@ -161,7 +160,8 @@ class Shop:
 
     def join(self, log: Log, *, until: int) -> Traffic:
         """Join a log with the events that are known before `until` (microseconds)."""
-        requests = pa.Table.from_pandas(log.requests, schema=REQUESTS, preserve_index=False)
+        rows = log.requests[REQUESTS.names]
+        requests = pa.Table.from_pandas(rows, schema=REQUESTS, preserve_index=False)
         shown = log.shown[list(SHOWN.names)]
         table = pa.Table.from_pandas(shown, schema=SHOWN, preserve_index=False)
         events = log.events[log.events["known"] < until]
@@ -171,6 +171,7 @@ class Shop:
             | {
                 c.VALUE: pa.array(events[c.VALUE], pa.float64()),
                 c.EVENT_TIMESTAMP: pa.array(events["at"], pa.int64()).cast(TIMESTAMP),
+                c.INGESTED_AT: pa.array(events["known"], pa.int64()).cast(TIMESTAMP),
             }
         )
         return join_outcomes(

@@ -68,13 +68,17 @@ def plain(at: Context, log: Log) -> Log:
     return picked(log, np.ones(len(log.requests), dtype=bool))
 
 
-OF_LISTS: dict[str, Callable[[Context, Lists], Lists]] = {
+OF_PAGES: dict[str, Callable[[Context, Lists], Lists]] = {
     "weekly season": weekend,
     "holiday": holiday,
+    "night hours": nights,
+}
+"""Other pages, before lists are made."""
+OF_LISTS: dict[str, Callable[[Context, Lists], Lists]] = {
     "campaign": campaign,
     "catalogue drop": catalogue_drop,
-    "night hours": nights,
     "planned retraining": retraining,
 }
+"""Other lists, in each round of the closed loop."""
 OF_LOG: dict[str, Callable[[Context, Log], Log]] = {"label delay": label_delay, "plain": plain}
-KINDS = (*OF_LISTS, *OF_LOG)
+KINDS = (*OF_PAGES, *OF_LISTS, *OF_LOG)

@@ -71,6 +71,7 @@ class Lists:
     source: np.ndarray  # index into SOURCES
     score: np.ndarray
     features: np.ndarray  # (S, K, 5): liking, appeal, quality, log price, age in days
+    row: np.ndarray  # (S,) number of the page in the recording, to draw the same pages again
 
     def __len__(self) -> int:
         return len(self.item)
@@ -130,8 +131,10 @@ def rank(
     like, appeal, quality = known.weights
     score = like * liking + appeal * known.appeal + quality * known.quality
     score = np.where(found >= 0, score, -np.inf)
-    item = np.argsort(-score, axis=1)[:, :K]
+    item = np.argpartition(-score, K, axis=1)[:, :K]
     of = np.take_along_axis(score, item, axis=1)
+    order = np.argsort(-of, axis=1, kind="stable")
+    item, of = np.take_along_axis(item, order, axis=1), np.take_along_axis(of, order, axis=1)
     empty = np.isinf(of)
     age = day[:, None] - world.items.born[item]
     features = np.stack(
@@ -152,6 +155,7 @@ def rank(
         np.take_along_axis(found, item, axis=1),
         np.where(empty, 0.0, of),
         features,
+        np.arange(len(item)),
     )
 
 
@@ -164,8 +168,10 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self.chosen_at = np.full((self.world.num_users, self.world.num_items), -1e9)
+        self.chosen = np.zeros(self.world.num_items)
         self.day = 0
         self.kept: list[Lists] = []
+        self.start = self.chosen_at
 
     def slates(
         self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
@@ -174,16 +180,34 @@ class Recorder:
         seen = self.day - self.chosen_at[page.user] < SEEN_DAYS
         lists = rank(self.world, self.known, page, moment, seen)
         if self.day >= WARM_DAYS:
+            if not self.kept:
+                self.start = self.chosen_at.copy()
             self.kept.append(lists)
         return lists.item, np.ones(lists.item.shape)
 
     def watch(self, shown: ShownPages) -> None:
         clicked = shown.outcome
+        if self.day < WARM_DAYS:
+            np.add.at(self.chosen, clicked.item, 1)
         self.chosen_at[shown.page.user[clicked.row], clicked.item] = self.day
 
 
-def record(seed: int) -> tuple[World, Knowledge, Lists]:
-    """Run the closed loop of one seed; return the world, what the chain knows, and its pages."""
+@dataclass(frozen=True)
+class Recording:
+    """What the closed loop of one seed leaves."""
+
+    world: World
+    known: Knowledge
+    lists: Lists
+    """The pages after the warm-up days, sorted by time, with their lists."""
+    chosen: np.ndarray
+    """(N,) number of times that each item was chosen in the warm-up days."""
+    chosen_at: np.ndarray
+    """(U, N) day on which the user last chose the item, at the end of the warm-up."""
+
+
+def record(seed: int) -> Recording:
+    """Run the closed loop of one seed."""
     days = WARM_DAYS + 7 * WEEKS
     config = load_world_config("shop").model_dump()
     config |= {"days": days, "seed": seed}
@@ -196,23 +220,22 @@ def record(seed: int) -> tuple[World, Knowledge, Lists]:
     for day in range(days):
         recorder.day = day
         simulate_day(world, state, day, policy=recorder, watch=recorder.watch)
-    return world, recorder.known, joined(recorder.kept)
+    lists = concatenated(recorder.kept)
+    lists = lists.take(np.argsort(lists.page.at, kind="stable"))
+    lists = replace(lists, row=np.arange(len(lists)))
+    return Recording(world, recorder.known, lists, recorder.chosen, recorder.start)
 
 
-def joined(parts: list[Lists]) -> Lists:
-    """Concatenate lists, sorted by time."""
-
-    def both(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    def group(name: str, kind: type) -> object:
-        members = [vars(getattr(part, name)) for part in parts]
-        return kind(**{key: np.concatenate([m[key] for m in members]) for key in members[0]})
-
-    names = ("seen", "item", "source", "score", "features")
-    every = Lists(
-        page=group("page", Page),  # pyright: ignore[reportArgumentType]
-        moment=group("moment", LatentState),  # pyright: ignore[reportArgumentType]
-        **{name: both(name) for name in names},
-    )
-    return every.take(np.argsort(every.page.at, kind="stable"))
+def concatenated(parts: list[Lists]) -> Lists:
+    """Concatenate lists in their order."""
+    changed = {}
+    for one in fields(Lists):
+        values = [getattr(part, one.name) for part in parts]
+        if isinstance(values[0], np.ndarray):
+            changed[one.name] = np.concatenate(values)
+            continue
+        names = vars(values[0])
+        changed[one.name] = type(values[0])(
+            **{name: np.concatenate([getattr(value, name) for value in values]) for name in names}
+        )
+    return Lists(**changed)

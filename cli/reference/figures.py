@@ -21,6 +21,13 @@ EXPOSURE = (
     "share",
     "",
 )
+CATEGORY_COVERAGE = (
+    "`coverage/category=<value>`",
+    "coverage of a category",
+    "coverage of the items of a first category with at least 50 items / coverage of all items",
+    "ratio",
+    "",
+)
 
 
 def figures_page() -> str:
@@ -45,6 +52,8 @@ def figures_page() -> str:
         [f"`{name}`", title, text(formula), unit]
         for name, (title, unit, formula) in OPERATION.items()
     ]
+    file = load_board(ROOT / "configs/guardrails.toml")
+    causes = [[f"`{one.family}`", ", ".join(one.signs), text(one.meaning)] for one in file.cause]
     rows = [
         [
             f"[{one.name}](../monitoring.md#{one.runbook})",
@@ -53,7 +62,7 @@ def figures_page() -> str:
             f"`{one.action}`" if one.alarm else "none",
             text(one.meaning),
         ]
-        for one in load_board(ROOT / "configs/guardrails.toml").guardrail
+        for one in file.guardrail
     ]
     return f"""# Figures of live traffic, and guardrails
 
@@ -66,13 +75,14 @@ misses.
 ## Ratios
 Numerator and denominator are summed over all rows, with standard errors over users. Each can be cut
 by `day`, `release_id`, `arm`, `group` (new, light, regular users), `surface` and `device`; those
-per shown item also by `source`, `position`, `category`, `brand` and `is_new`.
+per shown item also by `source`, `position`, `category`, `brand` and `is_new`. Figures of events are
+cut by `day` and `event_type` only.
 
 {table(["figure", "meaning", "formula", "unit", "waits", "better"], ratios)}
 ## Figures over all lists
 Standard errors come from a jackknife over 20 groups of users.
 
-{table(["figure", "meaning", "formula", "unit", "better"], [*whole, EXPOSURE])}
+{table(["figure", "meaning", "formula", "unit", "better"], [*whole, EXPOSURE, CATEGORY_COVERAGE])}
 ## Operation, drift and skew
 
 {table(["figure", "meaning", "formula", "unit"], operation)}
@@ -85,7 +95,12 @@ of the test window (`compare = "reference"`). Definitions: [metrics](metrics.md)
 ## Guardrails
 Those of `configs/guardrails.toml`; each name leads to its entry in the runbook.
 
-{table(["guardrail", "figure", "alarm", "action", "why"], rows)}"""
+{table(["guardrail", "figure", "alarm", "action", "why"], rows)}
+## Probable causes
+The first row whose signs are all beyond their limits is named on the morning page. A sign is an
+alarm, or a guardrail with p < 0.001 of a single look.
+
+{table(["family", "signs", "meaning"], causes)}"""
 
 
 def _limit(row: Guardrail) -> str:
@@ -94,4 +109,5 @@ def _limit(row: Guardrail) -> str:
     if row.compare == "absolute":
         return f"{side} {row.limit:g}"
     distance = f"{abs(row.limit):.1%} ".replace(".0%", "%") if row.limit else ""
-    return f"{distance}{side} {COMPARED[row.compare]}"
+    least = f", at least by {row.least_change:g}" if row.least_change else ""
+    return f"{distance}{side} {COMPARED[row.compare]}{least}"

@@ -1,6 +1,8 @@
 """Figures of the operation: freshness of data, features and release, errors, skew."""
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,8 @@ from shortlist.releases.release import Release, ReleaseStore
 SKEW = "skew.json"
 COUNTERS = "counters.json"
 SCRAPE_SECONDS = 5.0
+MIN_ANSWERS = 500
+"""Smallest number of answers for which the share without a log line is stated."""
 REQUESTS, DROPPED = "bentoml_service_request_total", "shortlist_log_dropped_total"
 
 
@@ -44,15 +48,17 @@ def operation_figures(
         figures["item_features_age_hours"] = Figure(age)
     skew = _read(settings.reports / SKEW)
     if skew is not None:
-        figures["skew_exact_share"] = Figure(skew["exact_share"])
+        differ = skew["different_share"].values()
+        figures["skew_different_share"] = Figure(max(differ, default=0.0))
     return figures | service_figures(settings)
 
 
 def service_figures(settings: Settings) -> dict[str, Figure]:
-    """Return the error rate and dropped log lines since the last check, from the service's metrics.
+    """Return error rate, dropped and missing log lines since the last check, from the service's
+    metrics.
 
     Empty if the service does not answer, or serves another home. Without any answer since then,
-    there is no error rate.
+    there is no error rate; with fewer than MIN_ANSWERS lists no share of missing lines.
     """
     try:
         answer = httpx.get(f"{settings.service_url}/metrics", timeout=SCRAPE_SECONDS)
@@ -62,31 +68,59 @@ def service_figures(settings: Settings) -> dict[str, Figure]:
     store = ReleaseStore(settings.releases)
     if not any(f'release_id="{release_id}"' in text for release_id in store.ids()):
         return {}  # the service of another home
-    now = count_responses(text)
     path = settings.reports / COUNTERS
-    before = _read(path) or {"all": 0, "failed": 0, "dropped": 0}
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    before = _read(path)
+    lines = None if before is None else logged_lines(settings.serving_log, before.get("day", today))
+    now = count_responses(text)
     settings.reports.mkdir(parents=True, exist_ok=True)
-    write_json(path, now)
-    if now["all"] < before["all"]:  # restarted: its counters began again
-        before = {"all": 0, "failed": 0, "dropped": 0}
-    answered = now["all"] - before["all"]
-    figures = {"log_dropped": Figure(now["dropped"] - before["dropped"])}
+    logged = logged_lines(settings.serving_log, today)
+    write_json(path, now | {"day": today, "logged": logged})
+    restarted = before is None or now["all"] < before["all"]  # counters began again
+    start = dict.fromkeys(now, 0.0) if before is None or restarted else before
+    answered = now["all"] - start["all"]
+    figures = {"log_dropped": Figure(now["dropped"] - start["dropped"])}
     if answered > 0:
-        figures["error_rate"] = Figure((now["failed"] - before["failed"]) / answered)
+        figures["error_rate"] = Figure((now["failed"] - start["failed"]) / answered)
+    known = None if before is None or restarted else before.get("logged")
+    if before is not None and lines is not None and known is not None:
+        listed = now["listed"] - before["listed"]
+        if listed >= MIN_ANSWERS:
+            figures["unlogged_rate"] = Figure(max(0.0, 1 - (lines - known) / listed))
     return figures
 
 
+def logged_lines(folder: Path, since: str) -> int | None:
+    """Return the number of lines of the serving log's days from `since` (YYYY-MM-DD) on.
+
+    None if one of these days is archived.
+    """
+    count = 0
+    for day in folder.glob("date=*"):
+        if day.name.removeprefix("date=") < since:
+            continue
+        for file in day.iterdir():
+            if file.suffix != ".jsonl":
+                return None
+            with file.open("rb") as stream:
+                count += sum(line.endswith(b"\n") for line in stream)
+    return count
+
+
 def count_responses(text: str) -> dict[str, float]:
-    """Return {"all", "failed" (5xx), "dropped" (log lines)} of a page of Prometheus metrics."""
+    """Return the answers in a page of metrics: {"all", "failed" (5xx), "listed" (2xx)}, and the
+    number of "dropped" log lines.
+    """
     from prometheus_client.parser import text_string_to_metric_families
 
-    counts = {"all": 0.0, "failed": 0.0, "dropped": 0.0}
+    counts = {"all": 0.0, "failed": 0.0, "listed": 0.0, "dropped": 0.0}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == REQUESTS and "recommend" in sample.labels.get("endpoint", ""):
                 counts["all"] += sample.value
-                if sample.labels.get("http_response_code", "").startswith("5"):
-                    counts["failed"] += sample.value
+                code = sample.labels.get("http_response_code", "")
+                counts["failed"] += sample.value if code.startswith("5") else 0
+                counts["listed"] += sample.value if code.startswith("2") else 0
             elif sample.name == DROPPED:
                 counts["dropped"] += sample.value
     return counts

@@ -15,6 +15,7 @@ from monitoring.board.judge import Board, Result
 from monitoring.morning import morning_page, runbook_entries
 from monitoring.traffic.cuts import by
 from monitoring.traffic.join import DAY, Traffic
+from monitoring.traffic.measure import Measure
 from monitoring.traffic.measures import MEASURES
 from shortlist.config import Settings
 from shortlist.experiment import running_experiment
@@ -69,6 +70,7 @@ def write_morning_page(
             "requests": f"{len(main.requests):,}",
             "users": f"{main.requests['user_id'].nunique():,}",
         },
+        "cause": None if board.cause is None else board.cause.model_dump(),
         "alarms": list(alarms),
         "closed": [alarm for alarm in kept if (alarm["closed_at"] or "") > since],
         "audit": [line for line in reversed(read_audit(settings)) if line["at"] > since][:10],
@@ -123,7 +125,6 @@ def release_days(traffic: Traffic) -> dict[int, str]:
 
 def changes(main: Traffic) -> list[str]:
     """Name the figures of the last 7 days that differ from the 7 days before by MOVED errors."""
-    at = main.requests["at"].to_numpy()
     lines = []
     for name, measure in MEASURES.items():
         end = main.until
@@ -132,8 +133,7 @@ def changes(main: Traffic) -> list[str]:
         if measure.days:
             end = (main.until // DAY - measure.days) * DAY
         now, before = (
-            _value(name, main.pick((at >= end - n * 7 * DAY) & (at < end - (n - 1) * 7 * DAY)))
-            for n in (1, 2)
+            _value(name, main.between(end - n * 7 * DAY, end - (n - 1) * 7 * DAY)) for n in (1, 2)
         )
         error = float(np.hypot(now.error, before.error))
         if error > 0 and abs(now.value - before.value) > MOVED * error:
@@ -186,13 +186,15 @@ def _write_rows(traffic: Traffic, board: Board, out: Path) -> dict[str, str]:
 
 
 def rows_behind(traffic: Traffic, result: Result) -> pd.DataFrame | None:
-    """Return the requests of a result's window with the figure's numerator and denominator."""
+    """Return the requests of a result's window with the figure's numerator and denominator; the
+    events for a figure of events."""
     start, end = result.window
-    at = traffic.requests["at"].to_numpy()
-    part = traffic.pick((at >= start) & (at < end))
+    part = traffic.between(start, end)
+    measure = MEASURES.get(result.figure)
+    if measure is not None and measure.level == "event":
+        return _events_behind(part, measure)
     frame = part.requests[["request_id", "user_id", "at", "arm", "release_id", "surface", "device"]]
     frame = frame.assign(at=pd.to_datetime(frame["at"], unit="us", utc=True))
-    measure = MEASURES.get(result.figure)
     if measure is not None:
         top, bottom = measure.columns(part)
         if measure.level == "shown":
@@ -203,3 +205,14 @@ def rows_behind(traffic: Traffic, result: Result) -> pd.DataFrame | None:
             )
         frame = frame.assign(numerator=top, denominator=bottom)
     return frame.tail(ROWS)
+
+
+def _events_behind(part: Traffic, measure: Measure) -> pd.DataFrame:
+    top, bottom = measure.columns(part)
+    frame = part.events[["user_id", "item_id", "event_type", "value", "at"]]
+    frame = frame.assign(
+        at=pd.to_datetime(frame["at"].to_numpy(dtype=np.int64), unit="us", utc=True),
+        numerator=top,
+        denominator=bottom,
+    )
+    return frame.loc[np.nan_to_num(top) > 0].tail(ROWS)

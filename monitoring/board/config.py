@@ -19,6 +19,11 @@ MILD: tuple[Action, ...] = ("notify", "retrain")
 Compare = Literal["absolute", "champion", "holdout", "previous", "reference"]
 
 
+LOOKS_PER_WINDOW = 16.0
+"""Independent looks that checks during one window's length amount to."""
+Family = Literal["data", "features", "models", "product", "traffic", "measurement"]
+
+
 class BoardConfig(Config):
     """Settings of the whole board: budget of false alarms, length of a canary, cool-down."""
 
@@ -34,9 +39,18 @@ class BoardConfig(Config):
     """Hours after an action within which the same guardrail doesn't act again."""
 
     @property
-    def alpha_per_check(self) -> float:
-        """False-alarm probability of one check of all guardrails that look at fresh windows."""
-        return 1 / (self.weeks_per_false_alarm * self.checks_per_week)
+    def alpha_per_week(self) -> float:
+        """False-alarm probability per week of all guardrails that look at windows."""
+        return 1 / self.weeks_per_false_alarm
+
+    def looks_per_week(self, window_hours: float) -> float:
+        """Return how many independent looks the checks of a week amount to, for one window.
+
+        Consecutive checks see nearly the same window. The maximum of a sliding mean exceeds u
+        standard errors within one window's length with a probability of about u^2 times that of a
+        single look (Slepian 1961); u is about 4 at this budget.
+        """
+        return min(self.checks_per_week, LOOKS_PER_WINDOW * 168 / window_hours)
 
     @property
     def alpha_per_canary(self) -> float:
@@ -54,7 +68,8 @@ class Guardrail(Config):
     """Unique name, in reports, alarms and commands."""
     figure: str = Field(min_length=1)
     """A figure of docs/reference/figures.md, `exposure/<column>=<value>`, or a figure of the
-    Evidently report."""
+    Evidently report. `exposure/<column>=*` and `coverage/category=*` stand for every value; the
+    worst one is reported."""
     bad: Literal["low", "high"]
     """Which side of the limit is wrong."""
     compare: Compare = "absolute"
@@ -63,6 +78,9 @@ class Guardrail(Config):
     from the release's lists of the test window. Differences are relative: -0.05 is 5% less."""
     limit: float = Field(allow_inf_nan=False)
     """Value, or relative difference, up to which the figure is fine."""
+    least_change: float = Field(default=0.0, ge=0)
+    """Smallest absolute difference that counts, in the figure's unit, with a relative limit; for
+    figures near 0. The larger of both is allowed."""
     window_hours: float = Field(default=168.0, gt=0)
     """The window ends with the newest closed request. For an arm it starts with the experiment."""
     slice: str = "all"
@@ -108,6 +126,13 @@ class Guardrail(Config):
             raise ValueError(
                 f"guardrail '{self.name}': action stop_canary needs compare champion or holdout"
             )
+        if self.least_change and self.compare != "previous":
+            raise ValueError(f"guardrail '{self.name}': least_change needs compare previous")
+        if self.figure.endswith("=*") and (self.compare, self.test) != ("previous", "none"):
+            raise ValueError(
+                f"guardrail '{self.name}': figure '{self.figure}' stands for several values, want"
+                " compare previous and test none"
+            )
         has_error = self.figure in MEASURES or self.figure in WHOLE_MEASURES
         has_error |= self.figure.startswith("exposure/") or self.compare == "reference"
         if self.test != "none" and not has_error:
@@ -119,12 +144,25 @@ class Guardrail(Config):
         return self
 
 
+class Cause(Config):
+    """A probable cause of alarms: a row `[[cause]]`. The first row whose signs are all there is
+    named."""
+
+    family: Family
+    """What is at fault: data, features, models, product, traffic or measurement."""
+    signs: tuple[str, ...] = Field(min_length=1)
+    """Names of guardrails that are beyond their limits, all of them."""
+    meaning: str = Field(min_length=1)
+    """What has probably happened, in a few words."""
+
+
 class GuardrailFile(Config):
     """Content of configs/guardrails.toml."""
 
     board: BoardConfig = BoardConfig()
     delays: Delays = Delays()
     guardrail: tuple[Guardrail, ...] = Field(min_length=1)
+    cause: tuple[Cause, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> "GuardrailFile":
@@ -137,6 +175,13 @@ class GuardrailFile(Config):
                 raise ValueError(
                     f"guardrail '{row.name}': together_with '{row.together_with}' is no guardrail;"
                     f" want one of {', '.join(names)}"
+                )
+        for cause in self.cause:
+            unknown = sorted(set(cause.signs) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"cause '{cause.meaning}': sign '{unknown[0]}' is no guardrail; want one of"
+                    f" {', '.join(names)}"
                 )
         return self
 

@@ -1,22 +1,23 @@
 """Judges all guardrails of the board; returns results and decisions, and executes nothing.
 
-Error control: the guardrails that look at windows share `alpha_per_check` by Holm's method, those
-that compare arms share `alpha_per_canary`, with tests that stay valid for any number of looks. A
+Error control: the guardrails that look at windows share `alpha_per_week` by Holm's method, with
+p-values multiplied by the number of looks per week. Those that compare arms share
+`alpha_per_canary`, with tests that stay valid for any number of looks. A
 guardrail that needs a second one (`together_with`) is broken if both are; its p-value is the larger
 of the two (intersection-union test).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from monitoring.board.config import MILD, BoardConfig, Guardrail, GuardrailFile
+from monitoring.board.config import MILD, BoardConfig, Cause, Guardrail, GuardrailFile
 from monitoring.board.sequential import always_valid, holm, one_look, sample_ratio
 from monitoring.figures import Figure
-from monitoring.traffic.cuts import FigureError, figure, user_sums
+from monitoring.traffic.cuts import COVERAGE, FigureError, figure, user_sums, values_of
 from monitoring.traffic.estimate import NOTHING, Difference, Estimate, UserSums, difference
 from monitoring.traffic.join import DAY, HOUR, Traffic
 from monitoring.traffic.measures import MEASURES
@@ -28,6 +29,8 @@ Measured = Callable[[Guardrail, int], Estimate]
 """Returns the figure of a guardrail in the n-th window before; 0 is the current one."""
 Level = Literal["pass", "waiting", "missing", "alarm"]
 PREVIOUS_WINDOWS = 4
+SIGN = 0.001
+"""p-value of a single look below which a guardrail counts as a sign of a cause."""
 MATTERS = 0.1
 """Relative difference for which the sequential tests have most power."""
 
@@ -90,6 +93,8 @@ class Board:
     results: list[Result]
     decisions: list[Decision]
     sample_ratio_p: float = float("nan")
+    cause: Cause | None = None
+    """Probable cause of the alarms; None without an alarm, or if no row of the file matches."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "hold"]:
@@ -118,6 +123,7 @@ def judge_board(
     arms: Arms | None = None,
     champion_rows: np.ndarray | None = None,
     measured: Measured | None = None,
+    values: Mapping[str, Sequence[str]] | None = None,
 ) -> Board:
     """Judge every guardrail.
 
@@ -127,6 +133,8 @@ def judge_board(
         arms: the running experiment; without one, guardrails that compare arms are left out.
         champion_rows: (R,) bool, the requests that guardrails without arms judge; None: all.
         measured: figures of windows that were computed before; None: from the traffic.
+        values: what `*` stands for in each figure that has one, e.g. {"exposure/source=*": ...};
+            None: from the traffic.
 
     Raises:
         FigureError: a guardrail names an unknown figure or slice.
@@ -144,11 +152,22 @@ def judge_board(
             if broken_ratio:
                 judged[row.name].judged = False
         else:
-            judged[row.name] = _judge_window(row, main, figures, measured)
+            judged[row.name] = _judge_window(row, main, figures, measured, values)
     results, decisions = _correct(file, judged, arms)
+    cause = probable_cause(file, results) if decisions else None
     if arms is not None and broken_ratio:
         decisions = [_ratio_decision(ratio_p, arms, file.board), *decisions]
-    return Board(results, decisions, ratio_p)
+    return Board(results, decisions, ratio_p, cause)
+
+
+def probable_cause(file: GuardrailFile, results: Sequence[Result]) -> Cause | None:
+    """Return the first cause of the file whose signs are all beyond their limits.
+
+    A sign needs less evidence than an alarm: a p-value below SIGN, without correction for the
+    number of guardrails.
+    """
+    signs = {one.name for one in results if one.level == "alarm" or one.p < SIGN}
+    return next((cause for cause in file.cause if signs.issuperset(cause.signs)), None)
 
 
 def _correct(
@@ -164,8 +183,10 @@ def _correct(
         if row.together_with is not None:
             partner = judged.get(row.together_with)
             p = 1.0 if partner is None or not partner.judged else max(p, partner.p)
+        if outcome.family == "window":
+            p = min(1.0, p * file.board.looks_per_week(row.window_hours))
         families[outcome.family][name] = p
-    alarms = holm(families["window"], alpha=file.board.alpha_per_check)
+    alarms = holm(families["window"], alpha=file.board.alpha_per_week)
     alarms |= holm(families["sequential"], alpha=file.board.alpha_per_canary)
     alarms |= {
         name
@@ -195,13 +216,18 @@ def _correct(
 
 
 def _judge_window(
-    row: Guardrail, main: Traffic, figures: Mapping[str, Figure], measured: Measured | None
+    row: Guardrail,
+    main: Traffic,
+    figures: Mapping[str, Figure],
+    measured: Measured | None,
+    values: Mapping[str, Sequence[str]] | None,
 ) -> _Judged:
     of_traffic = row.figure in MEASURES or row.figure in WHOLE_MEASURES
     if row.figure in figures and (row.compare == "reference" or not of_traffic):
         return _judge_plain(row, figures[row.figure])
     start, end = _window(row, main)
-    if not of_traffic and not row.figure.startswith("exposure/") and "@" not in row.figure:
+    of_traffic |= row.figure.startswith(("exposure/", COVERAGE))
+    if not of_traffic and "@" not in row.figure:
         if row.figure not in OPERATION:
             figure(row.figure, main)  # raises FigureError, which lists the known figures
         return _finish(row, NOTHING, None, row.limit, (start, end))
@@ -213,30 +239,63 @@ def _judge_window(
     length = end - start
 
     def of_window(row: Guardrail, n: int) -> Estimate:
-        part = _between(main, start - n * length, end - n * length)
+        part = main.between(start - n * length, end - n * length)
         return figure(row.figure, part, where=row.slice)
 
     measured = measured or of_window
+    if row.figure.endswith("=*"):
+        known = values_of(row.figure, main) if values is None else values.get(row.figure, ())
+        return _judge_values(row, known, measured, (start, end))
     now = measured(row, 0)
     if row.compare == "absolute":
         return _finish(row, now, None, row.limit, (start, end), estimate=now.value, error=now.error)
     if row.compare == "reference":
         return _finish(row, now, None, float("nan"), (start, end))
+    return _judge_previous(row, now, measured, (start, end))
+
+
+def _judge_values(
+    row: Guardrail, values: Sequence[str], measured: Measured, window: tuple[int, int]
+) -> _Judged:
+    """Judge a figure with `*` for each value; return the verdict on the worst one."""
+    found: list[tuple[float, _Judged]] = []
+    for value in values:
+        one = row.model_copy(update={"figure": row.figure.removesuffix("*") + value})
+        outcome = _judge_previous(one, measured(one, 0), measured, window)
+        result = outcome.result
+        if outcome.judged:
+            beyond = result.value - result.limit
+            beyond *= -1 if row.bad == "low" else 1
+            found.append((beyond / max(abs(result.compared_with), 1e-12), outcome))
+    if not found:
+        return _finish(row, NOTHING, None, float("nan"), window)
+    return max(found, key=lambda pair: pair[0])[1]
+
+
+def _judge_previous(
+    row: Guardrail, now: Estimate, measured: Measured, window: tuple[int, int]
+) -> _Judged:
+    """Compare a window with those before it."""
+    exact = row.test == "none"
     before = [measured(row, n) for n in range(1, PREVIOUS_WINDOWS + 1)]
     before = [
         estimate
         for estimate in before
-        if estimate.users >= row.min_users and math.isfinite(estimate.error)
+        if estimate.users >= row.min_users
+        and math.isfinite(estimate.value if exact else estimate.error)
     ]
     if len(before) < 2:
-        return _finish(row, now, None, float("nan"), (start, end), waiting="the windows before")
+        return _finish(row, now, None, float("nan"), window, waiting="the windows before")
     values = np.array([estimate.value for estimate in before])
+    base, k = float(values.mean()), len(before)
+    allowed = max(abs(row.limit * base), row.least_change)
+    limit = base - allowed if row.bad == "low" else base + allowed
+    if exact:
+        return _finish(row, now, base, limit, window)
     within = float(np.mean([estimate.error**2 for estimate in before]))
     between = max(0.0, float(values.var(ddof=1)) - within)  # season and trend between windows
-    base, k = float(values.mean()), len(before)
-    limit = base * (1 + row.limit)
     error = math.sqrt(now.error**2 + between * (1 + 1 / k) + within / k)
-    return _finish(row, now, base, limit, (start, end), estimate=now.value, error=error)
+    return _finish(row, now, base, limit, window, estimate=now.value, error=error)
 
 
 def _judge_plain(row: Guardrail, found: Figure) -> _Judged:
@@ -372,11 +431,6 @@ def _window(row: Guardrail, traffic: Traffic) -> tuple[int, int]:
     if measure is not None and measure.days:
         end = (traffic.until // DAY - measure.days) * DAY
     return end - int(row.window_hours * HOUR), end
-
-
-def _between(traffic: Traffic, start: int, end: int) -> Traffic:
-    at = traffic.requests["at"].to_numpy()
-    return traffic.pick((at >= start) & (at < end))
 
 
 def _sample_ratio(traffic: Traffic, arms: Arms) -> float:

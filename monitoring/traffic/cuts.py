@@ -6,13 +6,22 @@ import numpy as np
 
 from monitoring.traffic.estimate import NOTHING, Estimate, UserSums
 from monitoring.traffic.join import Traffic
-from monitoring.traffic.measures import MEASURES, Measure
-from monitoring.traffic.whole import WHOLE_MEASURES, whole_estimate
+from monitoring.traffic.measure import Measure
+from monitoring.traffic.measures import MEASURES
+from monitoring.traffic.whole import (
+    WHOLE_MEASURES,
+    category_coverages,
+    large_categories,
+    whole_estimate,
+)
 from shortlist import columns as c
 from shortlist.config import ConfigError
 
 REQUEST_CUTS = ("day", "release_id", "arm", "group", c.SURFACE, c.DEVICE)
 SHOWN_CUTS = (c.SOURCE, c.POSITION, "category", "brand", "is_new")
+EVENT_CUTS = ("day", c.EVENT_TYPE)
+COVERAGE = "coverage/category="
+"""Start of the name of a category's coverage: `coverage/category=drama`."""
 EXPOSURE = (c.SOURCE, "category", "brand", "is_new")
 """Columns whose shares of the shown items are figures: `exposure/category=drama`."""
 MAX_VALUES = 30
@@ -27,7 +36,8 @@ def figure(name: str, traffic: Traffic, *, where: str = "all") -> Estimate:
     """Compute one figure over the rows of a slice.
 
     Args:
-        name: a name of MEASURES or WHOLE_MEASURES, or `exposure/<column>=<value>`.
+        name: a name of MEASURES or WHOLE_MEASURES, `exposure/<column>=<value>`, or
+            `coverage/category=<value>`.
         where: `all`, or `<column>=<value>` with a column of REQUEST_CUTS or SHOWN_CUTS.
 
     Raises:
@@ -41,12 +51,33 @@ def figure(name: str, traffic: Traffic, *, where: str = "all") -> Estimate:
         flag = (traffic.shown[column].astype(str) == value).to_numpy(dtype=float)
         user = traffic.user_code[traffic.shown["request"].to_numpy()]
         return UserSums.of(user, flag, np.ones(len(flag))).estimate()
+    if name.startswith(COVERAGE):
+        part = _of_requests(traffic, where, name)
+        value = category_coverages(part).get(name.removeprefix(COVERAGE), float("nan"))
+        return Estimate(value, float("nan"), len(np.unique(part.user_code)), len(part.requests))
     if name in WHOLE_MEASURES:
         return whole_estimate(WHOLE_MEASURES[name], _of_requests(traffic, where, name))
     if name not in MEASURES:
         known = ", ".join([*MEASURES, *WHOLE_MEASURES, "exposure/<column>=<value>"])
         raise FigureError(f"figure '{name}' is unknown, want one of {known}")
     return user_sums(MEASURES[name], traffic, where=where).estimate()
+
+
+def values_of(name: str, traffic: Traffic) -> list[str]:
+    """Return the values that `*` stands for in `exposure/<column>=*` or `coverage/category=*`.
+
+    Raises:
+        FigureError: the name is none of these.
+    """
+    column = name.removeprefix("exposure/").removesuffix("=*")
+    if name == COVERAGE + "*":
+        return large_categories(traffic.catalogue)
+    if name != f"exposure/{column}=*" or column not in EXPOSURE:
+        raise FigureError(
+            f"figure '{name}': want {COVERAGE}*, or exposure/<column>=* with one of"
+            f" {', '.join(EXPOSURE)}"
+        )
+    return list(exposure(traffic, column))[:MAX_VALUES]
 
 
 def user_sums(measure: Measure, traffic: Traffic, *, where: str = "all") -> UserSums:
@@ -56,18 +87,21 @@ def user_sums(measure: Measure, traffic: Traffic, *, where: str = "all") -> User
     if measure.level == "shown":
         request = traffic.shown["request"].to_numpy()
     user = traffic.user_code[request]
+    if measure.level == "event":
+        user = traffic.events["user_code"].to_numpy(dtype=np.int64)
     if where != "all":
         column, _, value = where.partition("=")
-        if column in REQUEST_CUTS:
-            values = traffic.requests[column].to_numpy()[request]
-        elif column in SHOWN_CUTS and measure.level == "shown":
-            values = traffic.shown[column].to_numpy()
-        else:
-            possible = REQUEST_CUTS + (SHOWN_CUTS if measure.level == "shown" else ())
+        if column not in cuts_of(measure):
             raise FigureError(
-                f"slice '{where}' of {measure.name}: want all, or one of {', '.join(possible)}"
-                " followed by =value"
+                f"slice '{where}' of {measure.name}: want all, or one of"
+                f" {', '.join(cuts_of(measure))} followed by =value"
             )
+        if measure.level == "event":
+            values = traffic.events[column].to_numpy()
+        elif column in REQUEST_CUTS:
+            values = traffic.requests[column].to_numpy()[request]
+        else:
+            values = traffic.shown[column].to_numpy()
         keep = values.astype(str) == value
         user, top, bottom = user[keep], top[keep], bottom[keep]
     sums = UserSums.of(user, top, bottom)
@@ -76,9 +110,18 @@ def user_sums(measure: Measure, traffic: Traffic, *, where: str = "all") -> User
     return sums
 
 
+def cuts_of(measure: Measure) -> tuple[str, ...]:
+    """Return the columns by which a measure can be cut."""
+    if measure.level == "event":
+        return EVENT_CUTS
+    return REQUEST_CUTS + (SHOWN_CUTS if measure.level == "shown" else ())
+
+
 def by(measure: Measure, traffic: Traffic, column: str) -> dict[str, Estimate]:
     """Return the figure for each of the most frequent values of a column."""
     frame = traffic.requests if column in REQUEST_CUTS else traffic.shown
+    if measure.level == "event":
+        frame = traffic.events
     counts = frame[column].astype(str).value_counts()
     values = sorted((str(name) for name in counts.index.tolist()[:MAX_VALUES]), key=_natural)
     return {
@@ -104,8 +147,7 @@ def all_cuts(traffic: Traffic) -> dict[str, dict[str, dict[str, Estimate]]]:
     """Return {measure: {column: {value: estimate}}} for every column that the measure allows."""
     out: dict[str, dict[str, dict[str, Estimate]]] = {}
     for name, measure in MEASURES.items():
-        columns = REQUEST_CUTS + (SHOWN_CUTS if measure.level == "shown" else ())
-        out[name] = {column: by(measure, traffic, column) for column in columns}
+        out[name] = {column: by(measure, traffic, column) for column in cuts_of(measure)}
     return out
 
 

@@ -5,10 +5,13 @@ of its event type. A request is *open* for a delay until that delay has passed; 
 neither as successes nor as misses. A product return is joined by user and item with the last
 purchase before it, because shops rarely know which list led to a returned purchase.
 
-Shapes: R requests, S shown items, N items.
+The events themselves are kept too (`Traffic.events`), so that figures can tell whether they name
+their list, repeat each other, or are dated before it.
+
+Shapes: R requests, S shown items, N items, E events.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
 import numpy as np
@@ -16,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
+from monitoring.traffic.feedback import EVENT_COLUMNS, event_columns, event_sql
 from shortlist import columns as c
 from shortlist.config import Config
 from shortlist.items.catalogue import Catalogue
@@ -24,6 +28,8 @@ from shortlist.splits import LIGHT_HISTORY
 HOUR, DAY = c.MICROSECONDS_PER_HOUR, c.MICROSECONDS_PER_DAY
 NEW_ITEM_DAYS = 7
 """Days after its publication on which an item counts as new."""
+SEEN_DAYS = 28
+"""Days after a target event on which the item counts as chosen before by this user."""
 
 
 class Delays(Config):
@@ -55,27 +61,57 @@ class Traffic:
     """Microseconds; events before this time are known."""
     delays: Delays = field(default_factory=Delays)
     list_size: int = 10
+    events: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=pd.Index(EVENT_COLUMNS))
+    )
+    """(E,) FEEDBACK events since the first request, EVENT_COLUMNS: `at` and `arrived` in
+    microseconds, when it happened and when it was ingested; `named` whether the event has a
+    request_id; `listed` whether a list with this request_id and item is logged; `request` the row
+    of that list, -1 if it isn't in this part of the traffic; `early` whether it is dated before
+    that list; `repeated` whether it repeats another event."""
 
     def open_before(self, delay: str) -> int:
         """Return the first request time, in microseconds, that is still open for a delay."""
         return self.until - self.delays.microseconds(delay)
 
     def pick(self, keep: np.ndarray) -> "Traffic":
-        """Return the traffic of some requests: (R,) bool."""
-        rows = np.flatnonzero(keep)
-        row_of = np.full(len(self.requests), -1)
-        row_of[rows] = np.arange(len(rows))
+        """Return the traffic of some requests, (R,) bool, without the events of the others."""
+        row_of = self._row_of(keep)
+        events = self.events
+        if len(events):
+            listed = events["request"].to_numpy(dtype=np.int64)
+            kept = (listed < 0) | (row_of[listed] >= 0)
+            events = events[kept].assign(request=row_of[listed[kept]]).reset_index(drop=True)
+        return self._part(keep, row_of, events)
+
+    def between(self, start: int, end: int) -> "Traffic":
+        """Return the requests and events of a span of time, in microseconds.
+
+        An event counts in the span in which it happened, and in that in which it arrived.
+        """
+        at = self.requests["at"].to_numpy()
+        keep = (at >= start) & (at < end)
+        row_of = self._row_of(keep)
+        events = self.events
+        if len(events):
+            times = [events[name].to_numpy(dtype=np.int64) for name in ("at", "arrived")]
+            events = events[np.any([(time >= start) & (time < end) for time in times], axis=0)]
+            listed = events["request"].to_numpy(dtype=np.int64)
+            events = events.assign(request=row_of[listed]).reset_index(drop=True)
+        return self._part(keep, row_of, events)
+
+    def _row_of(self, keep: np.ndarray) -> np.ndarray:
+        """Return (R + 1,) the row of each request among those that are kept, -1 for the others.
+
+        The last place, index -1, stands for no request.
+        """
+        return np.append(np.where(keep, np.cumsum(keep) - 1, -1), -1)
+
+    def _part(self, keep: np.ndarray, row_of: np.ndarray, events: pd.DataFrame) -> "Traffic":
         request = row_of[self.shown["request"].to_numpy()]
         shown = self.shown[request >= 0].assign(request=request[request >= 0])
-        return Traffic(
-            self.requests.iloc[rows].reset_index(drop=True),
-            shown.reset_index(drop=True),
-            self.catalogue,
-            self.item_counts,
-            self.until,
-            self.delays,
-            self.list_size,
-        )
+        requests = self.requests[keep].reset_index(drop=True)
+        return replace(self, requests=requests, shown=shown.reset_index(drop=True), events=events)
 
     @property
     def user_code(self) -> np.ndarray:
@@ -112,7 +148,8 @@ def join_outcomes(
     kinds = ", ".join(f"'{name}'" for name in target_events)
     connection.execute(
         f"CREATE TEMP TABLE events AS SELECT user_id, item_id, event_type, value, request_id,"
-        f" epoch_us(event_timestamp) AS moment FROM raw WHERE epoch_us(event_timestamp) < {until}"
+        f" epoch_us(event_timestamp) AS moment, greatest(epoch_us(event_timestamp),"
+        f" epoch_us(ingested_at)) AS arrived FROM raw WHERE epoch_us(event_timestamp) < {until}"
     )
     outcomes = connection.execute(_outcome_sql(delays, kinds)).df().sort_values("place")
     history = connection.execute(
@@ -141,6 +178,8 @@ def join_outcomes(
         .df()["gap"]
         .to_numpy(dtype=float)
     )
+    seen = connection.execute(_SEEN_SQL.format(targets=kinds, days=SEEN_DAYS * DAY)).df()["place"]
+    feedback = connection.execute(event_sql()).df()
     connection.close()
     rows = requests.to_pandas().assign(
         user_code=pd.factorize(requests.column(c.USER_ID).to_pandas())[0],
@@ -155,7 +194,17 @@ def join_outcomes(
     for name in outcomes.columns:
         if name != "place":
             joined[name] = outcomes[name].to_numpy()
-    return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size)
+    joined["seen"] = np.isin(np.arange(len(joined)), seen.to_numpy())
+    feedback = event_columns(feedback, rows, catalogue)
+    return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size, feedback)
+
+
+_SEEN_SQL = """
+    SELECT s.place FROM shown s JOIN requests r USING (request) SEMI JOIN (
+        SELECT user_id, item_id, moment FROM events WHERE event_type IN ({targets})) e
+    ON e.user_id = r.user_id AND e.item_id = s.item_id AND e.moment < r.asked
+        AND e.moment >= r.asked - {days}
+"""
 
 
 def _outcome_sql(delays: Delays, targets: str) -> str:
@@ -236,12 +285,15 @@ def _sessions(rows: pd.DataFrame, until: int) -> dict[str, np.ndarray]:
     return {"session_depth": out}
 
 
+def first_categories(catalogue: Catalogue) -> np.ndarray:
+    """Return (N + 1,) the first category of each item, `none` without one."""
+    return np.array([(names or ["none"])[0] for names in catalogue.category_lists], dtype=object)
+
+
 def _item_columns(shown: pa.Table, at: np.ndarray, catalogue: Catalogue) -> dict[str, object]:
     """Return index, first category, brand and newness of each shown item: (S,) each."""
     item_idx = catalogue.vocab.encode(shown.column(c.ITEM_ID).to_pylist())
-    categories = np.array(
-        [(names or ["none"])[0] for names in catalogue.category_lists], dtype=object
-    )
+    categories = first_categories(catalogue)
     brands = np.array(["none", *(b or "none" for b in catalogue.items[c.BRAND].to_pylist())])
     published = catalogue.published_at[item_idx]
     age = at[shown.column("request").to_numpy()] - published

@@ -1,58 +1,22 @@
 """Every ratio figure of live traffic: what is divided by what (docs/reference/figures.md).
 
-A measure belongs to a level: `request` (one row per response) or `shown` (one row per shown item).
-Its numerator and denominator are arrays over these rows, so each figure can be cut by slice,
-source, position, arm, release and day, and each has a standard error over users.
+Numerator and denominator are arrays over the rows of a level (`measure.py`), so each figure can be
+cut by slice, source, position, arm, release and day, and each has a standard error over users.
 To add a figure, add a Measure here, then run `python -m cli.reference` for the page.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import pandas as pd
 
-from monitoring.traffic.join import DAY, Traffic
+from monitoring.traffic.join import Traffic
+from monitoring.traffic.measure import Column, Measure
+from monitoring.traffic.recording import RECORDING_MEASURES
 from shortlist import columns as c
 
-Column = Callable[[Traffic], np.ndarray]
 FALLBACKS = ("popularity", "recent_popularity", "recent", "explore_popular")
 """Sources that know nothing about the user."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure: sum of `top` over sum of `bottom`, over the rows of its level."""
-
-    name: str
-    title: str
-    unit: str
-    formula: str
-    good: Literal["high", "low", ""]
-    """Which direction is better; "" if neither is in general."""
-    level: Literal["request", "shown"]
-    top: Column
-    bottom: Column
-    delay: str | None = None
-    """Name of the delay (`Delays`) that must have passed; None: known at once."""
-    days: int = 0
-    """Whole days that must have passed, for retention."""
-    per_user: bool = False
-    """Whether the denominator is the number of users; `bottom` then marks the rows that count."""
-
-    def columns(self, traffic: Traffic) -> tuple[np.ndarray, np.ndarray]:
-        """Return numerator and denominator of each row; both are NaN for open requests."""
-        top = np.asarray(self.top(traffic), dtype=float)
-        bottom = np.asarray(self.bottom(traffic), dtype=float)
-        at = traffic.requests["at"].to_numpy()
-        closed = np.ones(len(at), dtype=bool)
-        if self.delay is not None:
-            closed = at < traffic.open_before(self.delay)
-        if self.days:
-            closed &= at // DAY + self.days + 1 <= traffic.until // DAY
-        if self.level == "shown":
-            closed = closed[traffic.shown["request"].to_numpy()]
-        return np.where(closed, top, np.nan), np.where(closed, bottom, np.nan)
 
 
 def _shown(name: str) -> Column:
@@ -148,6 +112,14 @@ def _short(t: Traffic) -> np.ndarray:
     wanted = min(t.list_size, t.catalogue.num_items)
     short = t.requests["items"].to_numpy() < wanted
     return np.where(t.requests["first_position"].to_numpy() <= 1, short, np.nan)
+
+
+def _sources(t: Traffic) -> np.ndarray:
+    """Return (R,) the number of different sources in each list, NaN for an empty list."""
+    request = t.shown["request"].to_numpy()
+    pairs = np.unique(np.stack([request, pd.factorize(t.shown[c.SOURCE])[0]], axis=1), axis=0)
+    count = np.bincount(pairs[:, 0], minlength=len(t.requests)).astype(float)
+    return np.where(count > 0, count, np.nan)
 
 
 def _feature_age(t: Traffic) -> np.ndarray:
@@ -468,6 +440,26 @@ _ALL = (
         _each_shown,
     ),
     Measure(
+        "sources_per_list",
+        "sources per list",
+        "sources",
+        "sum of the number of different sources in a list / lists",
+        "",
+        "request",
+        _sources,
+        _each_request,
+    ),
+    Measure(
+        "seen_item_rate",
+        "items chosen before",
+        "share",
+        "shown items that the user chose in the 28 days before / shown items",
+        "",
+        "shown",
+        _shown("seen"),
+        _each_shown,
+    ),
+    Measure(
         "feature_age",
         "age of the users' features",
         "hours",
@@ -478,4 +470,4 @@ _ALL = (
         _each_request,
     ),
 )
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_ALL, *RECORDING_MEASURES)}

@@ -18,10 +18,16 @@ OPERATION = {
         "count",
         "lines of the serving log that were not written since the last check",
     ),
-    "skew_exact_share": (
+    "unlogged_rate": (
+        "answers without a log line",
+        "share",
+        "1 - new lines of the serving log / lists that the service counted, since the last check",
+    ),
+    "skew_different_share": (
         "skew",
         "share",
-        "served feature vectors equal to the recomputed ones / compared vectors (`shortlist skew`)",
+        "vectors in which the worst feature differs from the recomputed one by more than rounding /"
+        " compared vectors (`shortlist skew`)",
     ),
     "event_drift_share": (
         "drift of events",

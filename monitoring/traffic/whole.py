@@ -13,12 +13,17 @@ import numpy as np
 from scipy.special import gammaln
 
 from monitoring.traffic.estimate import NOTHING, Estimate, UserSums, grouped_jackknife
-from monitoring.traffic.join import Traffic
+from monitoring.traffic.join import DAY, Traffic, first_categories
 from monitoring.traffic.measures import MEASURES
+from shortlist.catalogue import Catalogue
 
 GROUPS = 20
 LISTS = 200
 """Number of lists for which coverage is stated, because coverage grows with their number."""
+COVER_NEW_DAYS = 28
+"""Days after its publication on which an item counts for the coverage of new items."""
+MIN_ITEMS, MIN_CATEGORY = 20, 50
+"""Smallest number of new items, and of items of a category, whose coverage is stated."""
 MIN_GROUP_USERS = 30
 """User groups with fewer users are left out of the comparison of groups."""
 
@@ -42,15 +47,57 @@ def list_counts(t: Traffic) -> np.ndarray:
 
 
 def coverage(t: Traffic) -> float:
-    """Return the expected share of the catalogue in LISTS random lists (rarefaction).
+    """Return the expected share of the catalogue in LISTS random lists."""
+    chance = chance_of_showing(t)
+    return float("nan") if chance is None else float(chance[1:].sum() / t.catalogue.num_items)
+
+
+def new_item_coverage(t: Traffic) -> float:
+    """Return the expected share of the catalogue's new items in LISTS random lists.
+
+    An item is new for COVER_NEW_DAYS after its publication. NaN with fewer than MIN_ITEMS new ones.
+    """
+    newest = int(t.requests["at"].max()) if len(t.requests) else 0
+    published = t.catalogue.published_at
+    new = (published > newest - COVER_NEW_DAYS * DAY) & (published <= newest)
+    new &= published != 0
+    chance = chance_of_showing(t)
+    if chance is None or new.sum() < MIN_ITEMS:
+        return float("nan")
+    return float(chance[new].mean())
+
+
+def category_coverages(t: Traffic) -> dict[str, float]:
+    """Return the coverage of each large first category's items, divided by that of all items.
+
+    Empty with fewer than LISTS lists.
+    """
+    chance = chance_of_showing(t)
+    if chance is None or not chance.any():
+        return {}
+    names = first_categories(t.catalogue)
+    whole = float(chance[1:].mean())
+    return {
+        name: float(chance[names == name].mean()) / whole for name in large_categories(t.catalogue)
+    }
+
+
+def large_categories(catalogue: Catalogue) -> list[str]:
+    """Return the first categories with at least MIN_CATEGORY items, in alphabetical order."""
+    names, counts = np.unique(first_categories(catalogue)[1:].astype(str), return_counts=True)
+    return names[counts >= MIN_CATEGORY].tolist()
+
+
+def chance_of_showing(t: Traffic) -> np.ndarray | None:
+    """Return (N + 1,) the probability that LISTS random lists show each item (rarefaction).
 
     The expectation over random subsets is exact: an item shown in c of R lists is missing from n
-    lists with probability C(R - c, n) / C(R, n) (Hurlbert 1971). NaN with fewer than LISTS lists.
+    lists with probability C(R - c, n) / C(R, n) (Hurlbert 1971). None with fewer than LISTS lists.
     """
     total = len(t.requests)
     if total < LISTS:
-        return float("nan")
-    count = list_counts(t)[1:].astype(float)
+        return None
+    count = list_counts(t).astype(float)
     rest = total - count
     possible = rest >= LISTS
     safe = np.where(possible, rest, LISTS)
@@ -60,8 +107,9 @@ def coverage(t: Traffic) -> float:
         - gammaln(total + 1)
         + gammaln(total - LISTS + 1)
     )
-    missing = np.where(possible, np.exp(log_missing), 0.0)
-    return float((1 - missing).sum() / t.catalogue.num_items)
+    chance = 1 - np.where(possible, np.exp(log_missing), 0.0)
+    chance[0] = 0.0  # the empty position
+    return chance
 
 
 def gini(t: Traffic) -> float:
@@ -140,6 +188,14 @@ _ALL = (
         "expected share of the catalogue shown in 200 random lists",
         "high",
         coverage,
+    ),
+    WholeMeasure(
+        "new_item_coverage",
+        "coverage of new items",
+        "share",
+        "expected share of the items of the last 28 days that 200 random lists show",
+        "high",
+        new_item_coverage,
     ),
     WholeMeasure(
         "exposure_gini",

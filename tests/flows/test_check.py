@@ -1,16 +1,18 @@
 """One check of the board on a small home: figures, action, page, metrics; the end of a canary."""
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import numpy as np
 import pytest
 
 from flows.runtime.configuration import RunConfig
 from flows.watch.canary import end_canary, experiment_report, start_experiment
 from flows.watch.check import check_and_act, verdict_of
-from flows.watch.operations import count_responses
+from flows.watch.operations import count_responses, service_figures
 from flows.watch.traffic import arms_of
 from monitoring.board.config import GuardrailFile
 from monitoring.board.judge import Board, judge_board
@@ -181,4 +183,27 @@ def test_errors_are_counted_from_the_services_metrics():
         )
     )
     text = "# TYPE bentoml_service_request counter\n" + text
-    assert count_responses(text) == {"all": 100, "failed": 10, "dropped": 0}
+    assert count_responses(text) == {"all": 100, "failed": 10, "listed": 90, "dropped": 0}
+
+
+def test_lists_without_a_log_line_are_counted_since_the_last_check(home, monkeypatch):
+    release_id = publish(ReleaseStore(home.releases), about())
+    folder = home.serving_log / f"date={datetime.now(UTC):%Y-%m-%d}"
+    folder.mkdir(parents=True)
+
+    def check(answers: int, lines: int) -> dict[str, float]:
+        text = (
+            "# TYPE bentoml_service_request counter\n"
+            f'bentoml_service_request_total{{endpoint="/recommend",http_response_code="200"}}'
+            f' {answers}\n# TYPE shortlist_x gauge\nshortlist_x{{release_id="{release_id}"}} 1\n'
+        )
+        (folder / "1.jsonl").write_text("{}\n" * lines)
+        answer = httpx.Response(200, text=text, request=httpx.Request("GET", "http://x"))
+        monkeypatch.setattr(httpx, "get", lambda *_, **__: answer)
+        return {name: one.current for name, one in service_figures(home).items()}
+
+    assert "unlogged_rate" not in check(1_000, 100)  # nothing to count from
+    assert check(2_000, 1_100)["unlogged_rate"] == 0
+    assert check(3_000, 1_600)["unlogged_rate"] == 0.5
+    assert "unlogged_rate" not in check(3_100, 1_600)  # too few lists
+    assert "unlogged_rate" not in check(50, 1_650)  # the service began again

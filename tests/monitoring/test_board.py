@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from monitoring.board.config import Guardrail, GuardrailFile, load_board
 from monitoring.board.judge import Arms, judge_board
@@ -153,7 +154,9 @@ def test_holm_and_the_budget():
     assert holm({"a": 0.01, "b": 0.04, "c": 0.02}, alpha=0.05) == {"a", "b", "c"}
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}, alpha=0.05) == {"a"}
     config = board(row(), weeks_per_false_alarm=10, checks_per_week=20, canary_days=7).board
-    assert config.alpha_per_check == 1 / 200
+    assert config.alpha_per_week == 1 / 10
+    assert config.looks_per_week(168) == 16  # hourly checks of the same week are nearly one look
+    assert config.looks_per_week(24) == 20  # no more looks than checks
     assert config.alpha_per_canary == 0.05  # a tenth of the budget, but at most 5%
 
 
@@ -219,3 +222,88 @@ def test_the_shipped_file_is_valid_and_names_what_is_wrong(tmp_path):
 def _plain() -> dict[str, Figure]:
     names = ("replayed_hit_rate_same_mix", "diversity", "coverage", "novelty")
     return {f"{name}@10": Figure(0.5, 0.5) for name in names}
+
+
+def test_sliding_windows_keep_the_budget():
+    """Weeks in which an hourly check of a weekly mean exceeds the level of one look are few."""
+    rng = np.random.default_rng(0)
+    config = board(row(), weeks_per_false_alarm=20).board
+    level = config.alpha_per_week / config.looks_per_week(168)
+    week, weeks = 168, 4_000
+    noise = rng.standard_normal((weeks + 5) * week)
+    means = np.convolve(noise, np.ones(week) / week, "valid")
+    before = sum(means[n * week : n * week + weeks * week] for n in range(4)) / 4
+    z = (means[4 * week : (4 + weeks) * week] - before) / np.sqrt(1.25 / week)
+    above = (z > norm.isf(level)).reshape(weeks, week).any(1)
+    assert 0.3 * config.alpha_per_week < above.mean() < config.alpha_per_week
+
+
+def windows(**by_figure: list[float]):
+    """Return measured figures, the newest window first, with a small standard error."""
+    return lambda guardrail, n: Estimate(by_figure[guardrail.figure][n], 0.01, 400)
+
+
+def test_a_figure_near_zero_needs_an_absolute_change():
+    rule = row(compare="previous", bad="high", limit=0.5, least_change=0.3)
+    quiet = traffic(old=0.3, new=0.3)
+    for now, level in ((0.2, "pass"), (0.5, "alarm")):
+        found = judge_board(
+            board(rule), quiet, measured=windows(click_through=[now, 0.0, 0.0, 0.0, 0.0])
+        )
+        assert levels(found) == {"clicks": level}
+    with pytest.raises(ValueError, match="least_change needs compare previous"):
+        board(row(least_change=0.1))
+
+
+def test_a_star_stands_for_every_value_and_the_worst_is_reported():
+    rule = row(figure="exposure/source=*", compare="previous", limit=-0.25, test="none")
+    shares = {"a": [0.5, 0.6, 0.6, 0.6, 0.6], "b": [0.1, 0.4, 0.4, 0.4, 0.4], "c": [0.4] + [0] * 4}
+    found = judge_board(
+        board(rule),
+        traffic(old=0.3, new=0.3),
+        measured=windows(**{f"exposure/source={name}": of for name, of in shares.items()}),
+        values={"exposure/source=*": list(shares)},
+    )
+    (decision,) = found.decisions
+    assert decision.evidence["figure"] == "exposure/source=b"
+    assert decision.evidence["limit"] == pytest.approx(0.3)
+    none = judge_board(board(rule | {"required": False}), traffic(old=0.3, new=0.3))
+    assert levels(none) == {"clicks": "waiting"}  # no earlier windows
+    with pytest.raises(ValueError, match="want compare previous and test none"):
+        board(rule | {"test": "window"})
+
+
+def test_the_first_cause_with_all_its_signs_is_named():
+    rules = [
+        row(name=name, figure=figure, compare="previous", limit=-0.1, alarm=name != "sign")
+        for name, figure in (("a", "conversion"), ("b", "rating"), ("sign", "survey"))
+    ]
+    causes = [
+        {"family": "data", "signs": ["a", "sign"], "meaning": "both"},
+        {"family": "models", "signs": ["a"], "meaning": "one"},
+    ]
+    file = GuardrailFile.model_validate({"guardrail": rules, "cause": causes})
+
+    def cause(**now: float):
+        figures = {"conversion": 0.5, "rating": 0.5, "survey": 0.5} | now
+        found = judge_board(
+            file,
+            traffic(old=0.3, new=0.3),
+            measured=windows(**{name: [of, 0.5, 0.5, 0.5, 0.5] for name, of in figures.items()}),
+        )
+        return found.cause and found.cause.meaning
+
+    assert cause(conversion=0.3) == "one"
+    assert cause(conversion=0.3, survey=0.40) == "both"  # a sign, no alarm
+    assert cause(rating=0.3) is None
+    assert cause(survey=0.3) is None  # no alarm
+    with pytest.raises(ValueError, match="sign 'x' is no guardrail"):
+        GuardrailFile.model_validate({"guardrail": rules, "cause": [causes[0] | {"signs": ["x"]}]})
+
+
+def test_the_shipped_causes_cover_the_six_families():
+    file = load_board(ROOT / "configs" / "guardrails.toml")
+    assert len({cause.family for cause in file.cause}) == 6
+    ways = [cause.signs for cause in file.cause]
+    for place, signs in enumerate(ways):
+        assert not any(set(earlier) <= set(signs) for earlier in ways[:place]), signs

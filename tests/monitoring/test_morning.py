@@ -27,6 +27,7 @@ def page(**changes) -> str:
     content = {
         "verdict": "hold",
         "about": {"release": "<r>"},
+        "cause": None,
         "alarms": [ALARM],
         "closed": [],
         "audit": [],
@@ -54,6 +55,10 @@ def test_an_alarm_links_to_its_requests_and_to_its_runbook_entry():
     assert "satis&lt;faction" in html
     assert "&lt;r&gt;" in html
     assert "latency (latency_p99)" in html, "a missing figure needs a person"
+    assert "Probable cause" not in html
+    cause = {"family": "data", "meaning": "events <twice>", "signs": ["repeated events"]}
+    assert "Probable cause: data" in page(cause=cause)
+    assert "events &lt;twice&gt;" in page(cause=cause)
     taken = page(alarms=[ALARM | {"acknowledged_by": "me", "note": "known"}], results=[])
     assert "<p>Nothing.</p>" in taken
     assert "Taken over by me. known" in taken
