@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shortlist import columns as c
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 REPEAT_SECONDS = 60
 """Seconds within which an equal event of the same user, item and request is a repetition."""

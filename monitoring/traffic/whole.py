@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from monitoring.traffic.estimate import NOTHING, Estimate, UserSums, grouped_jackknife
 from monitoring.traffic.join import DAY, Traffic, first_categories
 from monitoring.traffic.measures import MEASURES
-from shortlist.catalogue import Catalogue
+from shortlist.items.catalogue import Catalogue
 
 GROUPS = 20
 LISTS = 200

@@ -9,8 +9,8 @@ from monitoring.traffic.join import DAY, HOUR, join_outcomes
 from monitoring.traffic.measures import MEASURES
 from monitoring.traffic.recording import ROBOT_REQUESTS
 from monitoring.traffic.whole import LISTS
-from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS, TIMESTAMP
+from shortlist.items.catalogue import Catalogue
 from tests.monitoring.conftest import as_table, event_table
 from tests.monitoring.test_traffic import START, joined, tables
 
