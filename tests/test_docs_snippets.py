@@ -201,8 +201,8 @@ def test_faults_are_found() -> None:
         "make has no target tea",
     ]
     assert problem(["shortlist", "releases", "burn"], whole=False) is not None
-    assert problem(["shortlist", "recommend"], whole=True) == "0 arguments, want 1"
-    assert problem(["shortlist", "recommend"], whole=False) is None
+    assert problem(["shortlist", "similar"], whole=True) == "0 arguments, want 1"
+    assert problem(["shortlist", "similar"], whole=False) is None
     assert problem(["shortlist", "bench", "serving", "--tea"], whole=False) is not None
     assert CURL.findall("curl -s localhost:3000/events -H 'a: b' -d '{\"k\": 1}'") == [
         ("/events", '{"k": 1}')
