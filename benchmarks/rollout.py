@@ -134,15 +134,16 @@ def roll_out(
             releases[policy.name] = read_json(file)["release_id"]
         write_json(folder / "releases.json", releases)
         prepare_day(settings, data.config(day + 1), folder / "days" / str(day + 1))
+        judged: dict[str, dict[str, float]] = {}  # release -> its figures of the day
         for policy in policies:
             file = folder / "judged" / policy.name / f"{number}.json"
             if not file.is_file():
-                users = judge_release(
+                users = judged.get(releases[policy.name]) or judge_release(
                     settings, releases[policy.name], data.config(day + 1), data.window(day)
                 )
                 write_json_in(file, users)
-            mean = np.mean(list(read_json(file).values()))
-            print(f"day {number}: {policy.name} nDCG@{K} {mean:.4f}", flush=True)
+            users = judged[releases[policy.name]] = read_json(file)
+            print(f"day {number}: {policy.name} nDCG@{K} {mean(users.values()):.4f}", flush=True)
 
 
 def summary(folder: Path, data: Days, policies: list[Policy], *, skip: int) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class LatestSmall:
         base = load_run_config(CONFIGS / "movielens-100k.toml").model_dump(mode="json")
         base |= {
             "name": "latest-small",
+            "validation": {"rating_range": [0.5, 5]},
             "data": {
                 "source": "files",
                 "target_events": ["rating"],

@@ -44,6 +44,7 @@ def test_slices_have_equal_counts_of_the_newest_events(latest_small):
         assert max(times) < edges[day]
         assert min(times) == (edges[day - 1] if day else 1_000)
     assert counts == [160, 10, 10, 9, 11]
+    assert config.validation.rating_range == (0.5, 5), "MovieLens latest-small has half stars"
     assert [source.kind for source in config.train.sources] == SETTINGS["sources"]
     assert [ranker.kind for ranker in config.train.rankers] == SETTINGS["rankers"]
 
