@@ -38,8 +38,8 @@ from shortlist.forgetting.keys import home_key
 from shortlist.lake import write_whole
 
 WITHOUT_REFIT = "without_refit"
-"""Method name: the chain as it was chosen on validation, with sources that were fitted on the first
-window only, and the ranker before its refit.
+"""Method name: the chain with sources that were fitted on the first window only. The ranker was
+trained on the output of these sources.
 """
 
 
@@ -106,7 +106,7 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
         assert served is not None, "an incremental run is compared with its base"
         trial = served
     else:
-        trial = load_chain(run.staging, about, sources=run.trial, ranker=run.trial_ranker)
+        trial = load_chain(run.staging, about, sources=run.trial)
         methods[WITHOUT_REFIT] = judge_chain(trial, ticks, k=width).lists
     print(f"evaluate: champion {champion.status}: {champion.reason}")
     if served is not None:

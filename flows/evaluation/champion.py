@@ -19,13 +19,7 @@ from pydantic import ValidationError
 
 from flows.runtime.runs import Run
 from flows.training.assemble import RunData, as_validation, training_data
-from flows.training.ranking_data import (
-    RankingWindows,
-    fit_rankers,
-    gather,
-    ranker_options,
-    refit_ranker,
-)
+from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, refit_jobs
 from flows.training.sources import fit_sources
 from flows.training.windows import read_windows
@@ -120,8 +114,8 @@ def fit_recipe(
 ) -> Chain:
     """Fit a recipe and return its chain for the test window.
 
-    The ranker is trained on the second window and on validation, with sources fitted on the first.
-    Then the sources are refitted on everything before the test window.
+    The ranker is trained on the second window with sources fitted on the first. Then the sources
+    are refitted on everything before the test window.
 
     Args:
         recipe: the champion's recipe.
@@ -187,9 +181,7 @@ def fit_recipe(
         window = RankingWindows.of(
             trial, ticks, {name: gather(trial, ticks[name]) for name in ticks}
         )
-        options = ranker_options(config)
-        ranker = fit_rankers(recipe.rankers, window, options).get(recipe.ranker)
+        ranker = fit_rankers(recipe.rankers, window, ranker_options(config)).get(recipe.ranker)
         if ranker is None:
             raise ValueError(f"its ranker {recipe.ranker} can't be trained on the run's windows")
-        ranker = refit_ranker(ranker, recipe.rankers, window, options)
     return chain(new_sources, run.backtest, folder / "sources", ranker)

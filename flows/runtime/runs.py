@@ -176,11 +176,6 @@ class Run:
         return self.path / "trial"
 
     @property
-    def trial_ranker(self) -> Path:
-        """Folder of the chosen ranker before it was refitted on validation as well."""
-        return self.trial / "ranker"
-
-    @property
     def backtest(self) -> Path:
         """Folder of the sources fitted on everything before the test window, for the evaluation."""
         return self.path / "backtest" / "sources"

@@ -3,7 +3,6 @@
 Shapes: R candidates of all requests, S candidate sources.
 """
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,8 @@ from flows.runtime.configuration import RunConfig
 from flows.training.assemble import EvaluationBatch, RunData
 from flows.training.shown_lists import MIN_CHOSEN, SHOWN
 from models.queries import Candidates, Source
-from models.ranking.blend import Blend
 from models.ranking.protocol import Ranker, RankingData, RankingError
 from models.ranking.registry import RankerConfig, fit_ranker, learns_from_shown
-from models.ranking.schema import Schema
-from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig, refit_lambdamart
 from models.ranking.value_heads import ValueHeadsConfig
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
@@ -118,69 +114,40 @@ def assemble_ranking(
     Args:
         gathered: candidates and scores of the sources, one entry for each batch in `ticks`.
     """
-    (window,), _ = assemble_windows(chain, [(ticks, gathered)])
-    return window
-
-
-def assemble_windows(
-    chain: Chain, windows: Sequence[tuple[list[EvaluationBatch], list[SourceResults]]]
-) -> tuple[list[RankingWindow], np.ndarray]:
-    """Return the ranking data of several windows, and the array (R, F) that holds their `x`.
-
-    One array is filled in place: the features of all requests take the most memory of a run, and
-    concatenating them would double it.
-
-    Args:
-        windows: the batches of each window, with candidates and scores of the sources.
-    """
-    chosen = [
-        (tick, *answers.of(chain.config))
-        for ticks, gathered in windows
-        for tick, answers in zip(ticks, gathered, strict=True)
+    selected = [answers.of(chain.config) for answers in gathered]
+    kept = [
+        learned_rows(tick, shortlist) for tick, (shortlist, _) in zip(ticks, selected, strict=True)
     ]
-    kept = [learned_rows(tick, shortlist) for tick, shortlist, _ in chosen]
-    x = np.empty((sum(int(real.sum()) for real in kept), len(chain.schema)), dtype=np.float32)
-    assembled, start = [], 0
-    batches = zip(chosen, kept, strict=True)
-    for ticks, _ in windows:
-        parts, found_by, fused, end = [], [], [], start
-        for (tick, shortlist, scores), real in itertools.islice(batches, len(ticks)):
-            of_tick = x[end : end + int(real.sum())]
-            end += len(of_tick)
-            fill_features(of_tick, tick.over(chain), tick, shortlist, scores, real)
-            parts.append(_data_of(of_tick, tick, shortlist, real, chain.schema))
-            found_by.append(shortlist.found_by()[real])
-            fused.append(fused_score(shortlist)[real])
-        data = RankingData.concat(parts, x=x[start:end])
-        assembled.append(RankingWindow(data, np.concatenate(found_by), np.concatenate(fused)))
-        start = end
-    return assembled, x
-
-
-def _data_of(
-    x: np.ndarray, tick: EvaluationBatch, shortlist: Shortlist, real: np.ndarray, schema: Schema
-) -> RankingData:
-    """Return the ranking data of one batch.
-
-    Args:
-        x: (R, F) features of the candidates that rankers learn from.
-        real: (B, C) bool, R of them True: these candidates.
-    """
-    outcomes = None if tick.outcomes is None else amounts_at(shortlist.item_idx, tick.outcomes)
-    data = RankingData.from_requests(
-        x,
-        np.where(real, shortlist.item_idx, 0),
-        tick.relevant,
-        users=tick.queries.user_ids,
-        schema=schema,
-        queries=tick.queries,
-        outcomes=outcomes,
+    rows = [int(real.sum()) for real in kept]
+    # One array is filled in place: the features of all requests take the most memory of a run, and
+    # concatenating them would double it.
+    x = np.empty((sum(rows), len(chain.schema)), dtype=np.float32)
+    parts, found_by, fused, end = [], [], [], 0
+    for tick, (shortlist, scores), real, count in zip(ticks, selected, kept, rows, strict=True):
+        of_tick = x[end : end + count]
+        fill_features(of_tick, tick.over(chain), tick, shortlist, scores, real)
+        part = RankingData.from_requests(
+            of_tick,
+            np.where(real, shortlist.item_idx, 0),
+            tick.relevant,
+            users=tick.queries.user_ids,
+            schema=chain.schema,
+            queries=tick.queries,
+            outcomes=None
+            if tick.outcomes is None
+            else amounts_at(shortlist.item_idx, tick.outcomes),
+        )
+        if tick.shown is not None:
+            position = shortlist.ranks[SHOWN].astype(np.int64)
+            propensity = np.take_along_axis(tick.shown.score, np.maximum(position - 1, 0), axis=1)
+            part = replace(part, position=position[real], propensity=propensity[real])
+        parts.append(part)
+        found_by.append(shortlist.found_by()[real])
+        fused.append(fused_score(shortlist)[real])
+        end += count
+    return RankingWindow(
+        RankingData.concat(parts, x=x), np.concatenate(found_by), np.concatenate(fused)
     )
-    if tick.shown is None:
-        return data
-    position = shortlist.ranks[SHOWN].astype(np.int64)
-    propensity = np.take_along_axis(tick.shown.score, np.maximum(position - 1, 0), axis=1)
-    return replace(data, position=position[real], propensity=propensity[real])
 
 
 def fill_features(
@@ -235,8 +202,6 @@ class RankingWindows:
 
     train: RankingWindow
     valid: RankingWindow
-    x: np.ndarray
-    """(R, F) float32 features of both windows, one after the other."""
     shown: RankingWindow | None = None
 
     @classmethod
@@ -246,8 +211,9 @@ class RankingWindows:
         ticks: dict[str, list[EvaluationBatch]],
         gathered: dict[str, list[SourceResults]],
     ) -> "RankingWindows":
-        (train, valid), x = assemble_windows(
-            chain, [(ticks[name], gathered[name]) for name in ("ranker_train", "validation")]
+        train, valid = (
+            assemble_ranking(chain, ticks[window], gathered[window])
+            for window in ("ranker_train", "validation")
         )
         shown = None
         if SHOWN in ticks:
@@ -260,7 +226,7 @@ class RankingWindows:
                     " the sources' candidates"
                 )
                 shown = None
-        return cls(train, valid, x, shown)
+        return cls(train, valid, shown)
 
     def of_ranker(self, config: RankerConfig) -> RankingData:
         """Return the data that a ranker is trained on."""
@@ -269,11 +235,6 @@ class RankingWindows:
         if config.labels == "both":
             return RankingData.concat([self.train.data, self.shown.data])
         return self.shown.data
-
-    @property
-    def both(self) -> RankingData:
-        """The data of the ranker-train window and of validation."""
-        return RankingData.concat([self.train.data, self.valid.data], x=self.x)
 
 
 def ranker_options(config: RunConfig) -> TrainingOptions:
@@ -310,26 +271,3 @@ def fit_rankers(
             continue
         print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
     return rankers
-
-
-def refit_ranker(
-    ranker: Ranker,
-    configs: Sequence[RankerConfig],
-    window: RankingWindows,
-    options: TrainingOptions,
-) -> Ranker:
-    """Return the chosen ranker, with LambdaMART fitted again on both windows.
-
-    The number of rounds, and the weights of a blend, stay as chosen on validation. Other rankers
-    are returned unchanged, and so is LambdaMART if it learns from lists that were shown.
-    """
-    if isinstance(ranker, Blend):
-        members = {
-            name: refit_ranker(member, configs, window, options)
-            for name, member in ranker.members.items()
-        }
-        return Blend(members, ranker.factors)
-    config = next((c for c in configs if isinstance(c, LambdamartConfig)), LambdamartConfig())
-    if not isinstance(ranker, Lambdamart) or learns_from_shown(config):
-        return ranker
-    return refit_lambdamart(config, ranker, window.both, options)

@@ -1,7 +1,6 @@
 """Trains the rankers of a run, and chooses the chain's sources and ranker on validation."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from flows.training.ranking_data import (
     fit_rankers,
     gather,
     ranker_options,
-    refit_ranker,
 )
-from models.ranking.protocol import Ranker, RankingError, scores_of
+from models.ranking.protocol import RankingError, scores_of
 from models.ranking.trees.lambdamart import LambdamartConfig, fit_lambdamart
 from models.recommend.chain import Chain
 from models.training import TrainingOptions
@@ -42,8 +40,7 @@ def train_ranking(
 ) -> dict[str, Any]:
     """Fit all rankers on the ranker-train window and choose sources and ranker on validation.
 
-    The chosen ranker is saved as it was judged in `run.trial_ranker`, and after a refit on both
-    windows in the run's release folder.
+    The chosen ranker is saved in the run's release folder.
 
     Returns:
         Keys of the manifest: chain, ranker, ranking_schema, chain_verdict, chain_figures.
@@ -85,11 +82,11 @@ def train_ranking(
         f"chain: {ranker_type or 'fusion of ranks'} orders best on validation by"
         f" {'value' if config.value else 'nDCG'}@10: " + as_text(figures)
     )
+    if ranker_type is not None:
+        folder = run.staging / "ranker"
+        folder.mkdir()
+        rankers[ranker_type].save(folder)
     chosen.ranker = None if ranker_type is None else rankers[ranker_type]
-    if chosen.ranker is not None:
-        save(chosen.ranker, run.trial_ranker)
-        refitted = refit_ranker(chosen.ranker, config.rankers, window, options)
-        save(refitted, run.staging / "ranker")
     fallback = choose_min_history(chosen, ticks["validation"])
     print(f"chain: {fallback.verdict}")
     search = choose_search(settings, run, run_data, chosen)
@@ -109,11 +106,6 @@ def train_ranking(
         | ({"shown_lists": len(window.shown.data)} if window.shown else {})
         | ({"heads": rankers["value"].figures} if "value" in rankers else {}),
     }
-
-
-def save(ranker: Ranker, folder: Path) -> None:
-    folder.mkdir()
-    ranker.save(folder)
 
 
 def choose(chain: Chain, everything: RankingWindows, options: TrainingOptions) -> SourceChoice:

@@ -15,16 +15,13 @@ from shortlist.items.catalogue import Catalogue
 from shortlist.releases.release import Release, ReleaseError
 
 
-def load_chain(
-    folder: Path, about: dict[str, Any], *, sources: Path, ranker: Path | None = None
-) -> Chain:
+def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
     """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
         folder: folder of a release, which need not be published yet.
         about: description of the release.
         sources: folder with a subfolder for each source.
-        ranker: folder of the ranker; None: that of the release.
 
     Raises:
         ReleaseError: the feature schema or the ranker's features differ from those of this code.
@@ -41,9 +38,7 @@ def load_chain(
             name: registry.load(kind, sources / name, catalogue)
             for name, kind in about["sources"].items()
         },
-        ranker=load_ranker(about["ranker"], ranker or folder / "ranker")
-        if about["ranker"]
-        else None,
+        ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
         catalogue=catalogue,
         profiles=ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text())),
     )

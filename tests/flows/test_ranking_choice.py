@@ -193,9 +193,7 @@ def test_without_a_ranker_the_release_has_the_schema_of_its_own_chain(repeats: s
         catalogue=catalogue_of([[]] * 4),
         profiles=ProfileEncoder.fit([]),
     )
-    about = without_ranker(
-        chain, RankingWindows(train=valid, valid=valid, x=valid.data.x), "nobody chose anything"
-    )
+    about = without_ranker(chain, RankingWindows(train=valid, valid=valid), "nobody chose anything")
     served = Chain(
         ChainConfig.model_validate(about["chain"]),
         sources=chain.sources,

@@ -10,18 +10,11 @@ from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from flows.training import ranking_data, shown_lists
 from flows.training.assemble import RunData, load_run_data
-from flows.training.ranking_data import (
-    RankingWindows,
-    fit_rankers,
-    gather,
-    ranker_options,
-    refit_ranker,
-)
+from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from flows.training.shown_lists import SHOWN
 from flows.training.windows import read_windows
 from models.baselines.popularity import Popularity
-from models.ranking.blend import Blend
-from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig
+from models.ranking.trees.lambdamart import Lambdamart
 from models.recommend.chain import Chain, ChainConfig
 from tests.flows.conftest import DAY, START, House, event, item
 
@@ -38,18 +31,6 @@ CONFIG = RunConfig.model_validate(
         },
     }
 )
-
-
-class Zero:
-    """A ranker that gives all candidates the same score."""
-
-    name = "deepfm"
-
-    def predict(self, x, item_idx, requests=None):
-        return np.zeros(len(x), dtype=np.float32)
-
-    def save(self, folder):
-        raise NotImplementedError
 
 
 def shown(day: int) -> list[str]:
@@ -137,30 +118,6 @@ def test_with_few_lists_rankers_learn_from_candidates(house, capsys):
     window = RankingWindows.of(chain, ticks, {name: gather(chain, ticks[name]) for name in ticks})
     (config,) = CONFIG.rankers
     assert window.of_ranker(config) is window.train.data
-    parts = [window.train.data, window.valid.data]
-    assert all(np.shares_memory(part.x, window.x) for part in parts)
-    np.testing.assert_array_equal(window.both.x, np.concatenate([part.x for part in parts]))
-    assert len(window.both) == len(parts[0]) + len(parts[1])
-
-
-def test_the_chosen_ranker_is_fitted_again_on_both_windows_unless_it_learns_from_lists(house):
-    _, ticks, chain = prepared(house)
-    window = RankingWindows.of(chain, ticks, {name: gather(chain, ticks[name]) for name in ticks})
-    options = ranker_options(CONFIG)
-    candidates = LambdamartConfig(num_rounds=5)
-    (shown_config,) = CONFIG.rankers
-    ranker = fit_rankers([candidates], window, options)["lambdamart"]
-    assert refit_ranker(ranker, [shown_config], window, options) is ranker
-    again = refit_ranker(ranker, [candidates], window, options)
-    assert isinstance(again, Lambdamart)
-    assert again.texts != ranker.texts
-    deepfm = Zero()
-    blend = Blend({"lambdamart": ranker, "deepfm": deepfm}, {"lambdamart": 2.0, "deepfm": 1.0})
-    refitted = refit_ranker(blend, [candidates], window, options)
-    assert isinstance(refitted, Blend)
-    assert refitted.factors == blend.factors
-    assert refitted.members["lambdamart"].texts == again.texts
-    assert refitted.members["deepfm"] is deepfm
 
 
 @pytest.mark.parametrize("most", [1, 2])

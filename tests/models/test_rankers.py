@@ -28,12 +28,7 @@ from models.ranking.protocol import (
 from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
 from models.ranking.schema import RankingSchema
 from models.ranking.stack import StackConfig
-from models.ranking.trees.lambdamart import (
-    Lambdamart,
-    LambdamartConfig,
-    fit_lambdamart,
-    refit_lambdamart,
-)
+from models.ranking.trees.lambdamart import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.value_heads import ValueHeadsConfig
 from models.training import OptimiserConfig, TrainingOptions
 from shortlist.behaviour.value import NAMES
@@ -199,20 +194,6 @@ def test_models_are_averaged_and_saved_one_by_one(train, validation, tmp_path):
     np.testing.assert_array_equal(again.predict(validation.x, validation.item_idx), mean)
     with pytest.raises(FileNotFoundError, match="no model-"):
         Lambdamart.load(tmp_path.parent)
-
-
-def test_a_refit_keeps_the_rounds_and_learns_from_all_rows(train, validation):
-    config = LambdamartConfig(num_models=2, num_rounds=60)
-    fitted = fit_lambdamart(config, train, validation, OPTIONS)
-    same = refit_lambdamart(config, fitted, train, OPTIONS)
-    assert np.array_equal(scores_of(same, validation), scores_of(fitted, validation))
-    both = RankingData.concat([train, validation])
-    again = refit_lambdamart(config, fitted, both, OPTIONS)
-    rounds = [booster.num_trees() for booster in fitted.boosters]
-    assert [booster.num_trees() for booster in again.boosters] == rounds
-    # It has seen the answers of validation, so it orders them better.
-    ndcg = [validation.mean_ndcg(scores_of(ranker, validation)) for ranker in (fitted, again)]
-    assert ndcg[1] > ndcg[0]
 
 
 def test_leaves_grow_with_the_data(train, validation):

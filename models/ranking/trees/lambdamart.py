@@ -14,7 +14,7 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
   (docs/experiments/ranking.md).
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -25,9 +25,6 @@ from models.ranking.shown import WeighedLabelsConfig, inverse_propensities
 from models.ranking.trees.base import TreeRanker, reproducible, rows_in_batches
 from models.ranking.trees.scores import MAX_LEAVES
 from models.training import TrainingOptions
-
-if TYPE_CHECKING:
-    import lightgbm as lgb
 
 
 class LambdamartConfig(WeighedLabelsConfig):
@@ -82,63 +79,10 @@ def fit_lambdamart(
     """
     import lightgbm as lgb
 
-    dataset, params = _data_set(config, train, validation.schema, options)
-    watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
-    boosters = []
-    for n in range(config.num_models):
-        booster = lgb.train(
-            params | reproducible(options, name=f"lambdamart {n}"),
-            dataset,
-            num_boost_round=config.num_rounds,
-            valid_sets=[watched],
-            feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
-            callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
-        )
-        # Cut the model at the best round, through LightGBM's text as `save` and `load` do.
-        best = booster.model_to_string(num_iteration=booster.best_iteration)
-        boosters.append(lgb.Booster(model_str=best))
-    return Lambdamart(*boosters)
-
-
-def refit_lambdamart(
-    config: LambdamartConfig, fitted: Lambdamart, data: RankingData, options: TrainingOptions
-) -> Lambdamart:
-    """Train the models of `fitted` again on more data, each with as many rounds as it has.
-
-    Args:
-        data: has the features that `fitted` was trained on.
-
-    Raises:
-        RankingError: no request of `data` has both a relevant and an irrelevant candidate.
-    """
-    import lightgbm as lgb
-
-    dataset, params = _data_set(config, data, data.schema, options)
-    return Lambdamart(
-        *(
-            lgb.train(
-                params | reproducible(options, name=f"lambdamart {n}"),
-                dataset,
-                num_boost_round=booster.num_trees(),
-            )
-            for n, booster in enumerate(fitted.boosters)
-        )
-    )
-
-
-def _data_set(
-    config: LambdamartConfig, train: RankingData, schema: Schema, options: TrainingOptions
-) -> "tuple[lgb.Dataset, dict[str, Any]]":
-    """Return the training data as LightGBM reads it, and LightGBM's parameters.
-
-    Args:
-        schema: the features to read.
-    """
-    import lightgbm as lgb
-
     requests = train.learnable_requests()
     rows = train.rows[requests]
     rows = rows[rows >= 0]
+    schema = validation.schema
     columns = np.array([train.schema.names.index(name) for name in schema.names])
     group = train.group[requests]
     leaf = config.min_data_in_leaf
@@ -168,4 +112,18 @@ def _data_set(
         categorical_feature=[schema.names.index(name) for name in schema.categorical],
         params=params | reproducible(options, name="lambdamart 0"),
     ).construct()
-    return dataset, params
+    watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
+    boosters = []
+    for n in range(config.num_models):
+        booster = lgb.train(
+            params | reproducible(options, name=f"lambdamart {n}"),
+            dataset,
+            num_boost_round=config.num_rounds,
+            valid_sets=[watched],
+            feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
+            callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
+        )
+        # Cut the model at the best round, through LightGBM's text as `save` and `load` do.
+        best = booster.model_to_string(num_iteration=booster.best_iteration)
+        boosters.append(lgb.Booster(model_str=best))
+    return Lambdamart(*boosters)
