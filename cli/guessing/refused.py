@@ -112,8 +112,9 @@ def _say(
     rows, bad = found.rows + sample.rejected, found.bad + sample.rejected
     share = bad / max(rows, 1)
     worst = sorted(found.broken, key=lambda rule: -found.broken[rule])
+    likes = table == "interactions" and run["like_threshold"] is not None
     reasons = [
-        f"{_rows(found.broken[rule], found.rows)} of {table} go to quarantine: {rule}:"
+        f"{_rows(found.broken[rule], found.rows, likes=likes)} of {table} go to quarantine: {rule}:"
         f" {rules[rule]}"
         for rule in worst
     ]
@@ -131,8 +132,9 @@ def _say(
     if share > budget:
         run["budgets"][table] = needed
         guess.notes.append(
-            f"GUESS: {_rows(bad, rows)} of {table} are bad, validation's budget is {budget:.0%}:"
-            f" {key} is set to {run['budgets'][table]:g}, so that the good rows are accepted"
+            f"GUESS: {_rows(bad, rows, likes=likes)} of {table} are bad, validation's budget is"
+            f" {budget:.0%}: {key} is set to {run['budgets'][table]:g}, so that the good rows are"
+            " accepted"
         )
 
 
@@ -149,8 +151,14 @@ def _hint(sample: Sample, guess: Guess, rule: str) -> str:
     return "".join(f" '{one}' has fewer empty cells: --column {key}={one}." for one in others)
 
 
-def _rows(count: int, rows: int) -> str:
-    return f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%})"
+def _rows(count: int, rows: int, *, likes: bool) -> str:
+    """Return a count of rows as text.
+
+    Args:
+        likes: whether ingest makes a `like` of each liked rating. Validation counts such likes too.
+    """
+    also = "; a liked rating counts twice, also as a like" if likes else ""
+    return f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%}{also})"
 
 
 def _count(

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from cli.guessing import refused
 from cli.guessing.guess import OpenQuestion, guess, write_toml
 from flows.runtime.configuration import RunConfig, load_run_config
 from shortlist.config import Settings
 from shortlist.datasets import stage_source
+from shortlist.datasets.guess.sample import Sample
+from shortlist.validation.dry_run import would_refuse
 
 NOW = 1_800_000_000_000_000
 
@@ -281,6 +285,50 @@ def test_a_number_far_from_all_ratings_means_not_rated(
     found = look(tmp_path, "user,item,time,rating", log)
     assert (f"unrated = {unrated}" in found["toml"]) == (unrated is not None)
     assert f"ratings from 1 to {high if unrated else 99}" in found["said"]
+
+
+@pytest.mark.parametrize("none", [0, None])
+def test_minus_one_beside_one_is_a_thumb_down(tmp_path: Path, none: int | None) -> None:
+    words = [1, -1] if none is None else [1, -1, none]
+    log = [
+        f"u{i % 9},i{i},{1_700_000_000 + i},{words[i % len(words)]}" for i in range(30 * len(words))
+    ]
+    found = look(tmp_path, "user,item,time,rating", log)
+    assert "-1 (30 rows) a thumb down" in noted(found, "thumb")
+    assert not any("quarantine" in note for note in found["notes"])
+    config = loaded(tmp_path, found)
+    assert config.validation.rating_range == (-1, 1)
+    assert config.data.like_threshold == 1
+    assert not any(line.startswith("unrated") for line in found["toml"].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("mark", "words", "range_to_set"),
+    [(-1, [1, 2, 3, 4, 5], "[-1, 5]"), (0, [5, 6, 7, 8, 9, 10], "[0, 10]")],
+)
+def test_the_advice_for_ratings_that_are_none_passes_validation(
+    tmp_path: Path, mark: int, words: list[int], range_to_set: str
+) -> None:
+    log = [f"u{i % 9},i{i},{1_700_000_000 + i},{words[i % len(words)]}" for i in range(90)]
+    log += [f"u{i % 9},i{i},{1_700_001_000 + i},{mark}" for i in range(60)]
+    found = look(tmp_path, "user,item,time,rating", log)
+    advice = f"take out `unrated` and set `rating_range` = {range_to_set}"
+    assert advice in noted(found, "means not rated")
+    low, high = min(words), max(words)
+    before = f"rating_range = [{low}, {high}]"
+    lines = [line for line in found["toml"].splitlines() if not line.startswith("unrated")]
+    assert any(line.startswith(before) for line in lines)
+    toml = "\n".join(
+        f"rating_range = {range_to_set}" if line.startswith(before) else line for line in lines
+    )
+    rules, query = refused._rules(toml), refused._staged(sample_of(tmp_path), "interactions", toml)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        assert would_refuse(connection, "interactions", query, rules).bad == 0
+
+
+def sample_of(folder: Path) -> Sample:
+    return Sample(str(folder / "log.csv"), Settings(home=folder).cache, ())
 
 
 def test_ratings_without_a_value_are_counted(tmp_path: Path) -> None:

@@ -154,6 +154,14 @@ def test_missing_times_do_not_spoil_a_column(
     assert "failure_budget = " in found["toml"]
 
 
+@pytest.mark.parametrize("zeros", ["", "000", "000000", "000000000"])
+def test_a_negative_time_is_named_so_in_every_unit(tmp_path: Path, zeros: str) -> None:
+    times = [f"{1_700_000_000 + i}{zeros}" for i in range(57)] + ["-1"] * 3
+    notes = look(tmp_path, times)["notes"]
+    assert any("event_timestamp.negative" in note for note in notes)
+    assert not any("epoch_zero" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     "missing", ["0000-00-00", "0001-01-01T00:00:00", "-1", "NULL", "1900-01-01"]
 )

@@ -14,7 +14,7 @@ from shortlist.http.api import Filters, ItemChange, RecommendRequest, SearchRequ
 from shortlist.http.client import ServiceError, ShortlistClient
 from shortlist.items.commands import CommandInbox
 from shortlist.lake import Lake
-from tests.conftest import shortlist
+from tests.conftest import CATEGORIES, shortlist
 from tests.services.conftest import FOLDERS, Served, copy_home, ids, refresh, serving
 
 SECONDS = 60.0
@@ -66,8 +66,13 @@ def test_a_withdrawn_item_is_gone_with_the_answer_to_the_post(shop, client, chan
     assert client.items([ItemChange(item_id=first, **change)]).applied
     everywhere(shop, lambda c: first not in ids(c.recommend(request)))
     everywhere(shop, lambda c: first not in ids(c.similar(SimilarRequest(item_id="i2", k=60))))
+    words = SearchRequest(query=f"called {first.removeprefix('i')}", k=60)
+    everywhere(shop, lambda c: first not in ids(c.search(words)))
+    of_kind = request.model_copy(update={"filters": Filters(categories=list(CATEGORIES))})
+    everywhere(shop, lambda c: first not in ids(c.recommend(of_kind)))
     client.items([ItemChange(item_id=first, available=True)])
     everywhere(shop, lambda c: first in ids(c.recommend(request)))
+    everywhere(shop, lambda c: first in ids(c.search(words)))
 
 
 def test_a_new_price_counts_in_filters(shop, client):

@@ -181,7 +181,8 @@ def time_sql(
             number = f"(CASE {tenths} WHEN 0 THEN 0 ELSE {tenths} // 10 - {TENTHS[unit]} END)"
             number += "::DOUBLE"
         elif unit == "ns":
-            number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
+            whole = f"try_cast({expression} AS HUGEINT)"  # `//` rounds -1 to 0, another fault
+            number = f"(CASE WHEN {whole} < 0 THEN {whole} - 999 ELSE {whole} END // 1000)::DOUBLE"
         else:
             number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"

@@ -210,12 +210,19 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
     """Set `unrated` if the ratings have a value that means "not rated".
 
     It is -1 as the lowest value, a 0 that is more frequent than any other rating, or a value of
-    BEYOND that is far from all other ratings and not rare: a single one is an error of the log.
+    BEYOND that is far from all other ratings and not rare: a single one is an error of the log. If
+    all ratings are from -1 to 1, -1 is a thumb down.
     """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
     rest = [rating for rating in counts if rating > 0]
     if not rest:
+        return
+    if min(counts) == -1 and max(counts) == 1:
+        found.notes.append(
+            f"GUESS: 1 in '{column}' is a thumb up, -1 ({counts[-1.0]:,} rows) a thumb down. If -1"
+            " means not rated, set `unrated = -1`"
+        )
         return
     often = counts.get(0.0, 0) > max(counts[rating] for rating in rest) and min(rest) >= 1
     mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
@@ -230,7 +237,8 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
         found.more["unrated"] = mark
         found.notes.append(
             f"GUESS: {mark} in '{column}' ({counts[mark]:,} rows) means not rated; such events"
-            " become views. Take out `unrated` if it is the worst rating"
+            f" become views. If it is the worst rating, take out `unrated` and set `rating_range` ="
+            f" [{mark}, {max(rest, key=lambda rating: (rating not in BEYOND, rating)):g}]"
         )
 
 
